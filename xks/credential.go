@@ -72,4 +72,3 @@ func (c Credential) LogValue() slog.Value { return slog.StringValue(c.AccessKeyI
 func isAlphanumeric(ch byte) bool {
 	return 'a' <= ch && ch <= 'z' || 'A' <= ch && ch <= 'Z' || '0' <= ch && ch <= '9'
 }
-
