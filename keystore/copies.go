@@ -1,0 +1,183 @@
+package keystore
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// A session copy of a token key is cheaper to use than the key itself, but it
+// knows nothing of what happens to the key. So a key has to earn a copy by use,
+// and a copy is in force for a short time only, after which the copy keeper
+// must have found the key itself unchanged in the token. Whatever keeps the
+// keeper from looking (a slow token, a hung call) ends the copy's force, and
+// operations go to the key itself, which the token guards.
+const (
+	copyRound = 300 * time.Millisecond // between two looks at a key that has a copy
+	copyForce = 700 * time.Millisecond // how long one look lets the copy be used
+	copyEarn  = 4                      // uses in a round that earn a copy
+	copyIdle  = 20                     // rounds in a row below copyKeep that lose it
+	copyKeep  = 2
+	maxCopies = 2048 // SoftHSM2 takes about 10 kB for each
+)
+
+// sessionCopy is a session object made from a token key.
+type sessionCopy struct {
+	handle pkcs11.ObjectHandle
+	until  atomic.Int64 // token clock, in nanoseconds
+}
+
+func (c *sessionCopy) inForce(now time.Duration) bool { return int64(now) < c.until.Load() }
+
+// copyKeeper is the state of the goroutine that makes, checks and destroys
+// copies. They live in a session of its own, never pooled, since a copy dies
+// with the session that made it.
+type copyKeeper struct {
+	alive    atomic.Int32
+	worstAge atomic.Int64 // nanoseconds, see Stats.CopyAge
+
+	// Owned by the keeper's goroutine:
+	session pkcs11.SessionHandle
+	open    bool
+	kept    map[*version]*keptCopy
+}
+
+type keptCopy struct {
+	id      string
+	copy    *sessionCopy
+	seen    permissions   // of the key when it was copied
+	checked time.Duration // token clock when the last good look began
+	idle    int           // rounds in a row with little use
+}
+
+func (t *Token) keepCopies(ctx context.Context) {
+	k := &t.copies
+	k.kept = map[*version]*keptCopy{}
+	ticker := time.NewTicker(copyRound)
+	defer ticker.Stop()
+	defer t.endCopies()
+	for {
+		select {
+		case <-ticker.C:
+			t.checkCopies()
+			t.makeCopies()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// checkCopies looks at the original of each copy.
+func (t *Token) checkCopies() {
+	for v, c := range t.copies.kept {
+		begin := t.clock()
+		uses := v.uses.Swap(0)
+		if c.idle++; uses >= copyKeep {
+			c.idle = 0
+		}
+		now, err := readPermissions(t, t.copies.session, v.handle)
+		switch {
+		case isHandleGone(err):
+			t.dropCopy(v)
+			t.forget(c.id, v)
+			t.log.Info("a key has left the token; its copy is destroyed", "key", c.id, "version", v.number)
+		case err != nil:
+			// The copy loses its force by itself. If the session is gone, so are
+			// all copies.
+			t.log.Error("a key cannot be checked; its copy is out of force", "key", c.id, "error", err)
+			t.endCopies()
+			return
+		case !now.same(c.seen):
+			t.dropCopy(v)
+			t.log.Info("the permissions of a key have changed; its copy is destroyed", "key", c.id, "version", v.number)
+		case c.idle > copyIdle || v.copy.Load() != c.copy:
+			t.dropCopy(v)
+		default:
+			c.copy.until.Store(int64(begin + copyForce))
+			age := int64(t.clock() - c.checked)
+			if age > t.copies.worstAge.Load() {
+				t.copies.worstAge.Store(age)
+			}
+			c.checked = begin
+		}
+	}
+}
+
+// makeCopies copies the keys that were used enough since the last round.
+func (t *Token) makeCopies() {
+	for id, key := range t.index.load() {
+		for _, v := range key.versions {
+			if _, kept := t.copies.kept[v]; kept || v.single || v.uses.Swap(0) < copyEarn || len(t.copies.kept) >= maxCopies {
+				continue
+			}
+			if err := t.makeCopy(id, v); err != nil {
+				if !isHandleGone(err) {
+					t.log.Warn("a key cannot be copied into the session", "key", id, "error", err)
+				}
+				return
+			}
+		}
+	}
+}
+
+func (t *Token) makeCopy(id string, v *version) error {
+	k := &t.copies
+	if !k.open {
+		s, err := t.openSession(false)
+		if err != nil {
+			return err
+		}
+		k.session, k.open = s, true
+	}
+	// Looked at before it is copied: a change in between is seen as one later.
+	begin := t.clock()
+	seen, err := readPermissions(t, k.session, v.handle)
+	if err != nil {
+		return err
+	}
+	h, err := t.module.ctx.CopyObject(k.session, v.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)})
+	if isCode(err, pkcs11.CKR_ACTION_PROHIBITED) {
+		v.single = true // CKA_COPYABLE is false: the key is used as it is
+		return nil
+	} else if err != nil {
+		return t.callError("C_CopyObject", err)
+	}
+	c := &sessionCopy{handle: h}
+	c.until.Store(int64(begin + copyForce))
+	k.kept[v] = &keptCopy{id: id, copy: c, seen: seen, checked: begin}
+	k.alive.Add(1)
+	v.copy.Store(c)
+	return nil
+}
+
+// dropCopy takes a copy out of use and destroys it.
+func (t *Token) dropCopy(v *version) {
+	k := &t.copies
+	c := k.kept[v]
+	v.copy.CompareAndSwap(c.copy, nil)
+	delete(k.kept, v)
+	k.alive.Add(-1)
+	if err := t.module.ctx.DestroyObject(k.session, c.copy.handle); err != nil && !isHandleGone(err) {
+		t.log.Warn("a session copy could not be destroyed", "key", c.id, "error", err)
+	}
+}
+
+// endCopies takes all copies out of use and closes their session, which
+// destroys them.
+func (t *Token) endCopies() {
+	k := &t.copies
+	for v, c := range k.kept {
+		v.copy.CompareAndSwap(c.copy, nil)
+	}
+	clear(k.kept)
+	k.alive.Store(0)
+	if !k.open {
+		return
+	}
+	k.open = false
+	if err := t.module.ctx.CloseSession(k.session); err != nil && !isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID) {
+		t.log.Warn("the session of the copies could not be closed", "error", err)
+	}
+}

@@ -1,0 +1,74 @@
+package keystore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Errors by which callers decide. They come wrapped with the key or token that
+// they are about.
+var (
+	// ErrKeyNotFound: no key with this id, or this version of it, is in the token.
+	ErrKeyNotFound = errors.New("key not found")
+	// ErrKeyExists: a key with this id is in the token already.
+	ErrKeyExists = errors.New("key exists already")
+	// ErrKeyDisabled: the key carries hyok's mark of being disabled.
+	ErrKeyDisabled = errors.New("key is disabled")
+	// ErrKeyUsage: the token does not permit this operation with the key
+	// (CKA_ENCRYPT or CKA_DECRYPT is false).
+	ErrKeyUsage = errors.New("key usage not permitted")
+	// ErrKeyAmbiguous: two keys in the token claim to be the same version of
+	// the same id; neither is picked.
+	ErrKeyAmbiguous = errors.New("key is ambiguous")
+	// ErrInvalidCiphertext: authentication of the ciphertext failed. The token
+	// is known to be well when this is answered.
+	ErrInvalidCiphertext = errors.New("ciphertext does not authenticate")
+	// ErrBusy: no session became free in time.
+	ErrBusy = errors.New("no session is free")
+	// ErrPINIncorrect: the token refused the PIN. It is not tried again, since
+	// tokens lock themselves after a few wrong PINs.
+	ErrPINIncorrect = errors.New("PIN is incorrect")
+	// ErrTokenNotFound: no token in the module matches the URI.
+	ErrTokenNotFound = errors.New("token not found")
+	// ErrClosed: the token was closed.
+	ErrClosed = errors.New("token is closed")
+	// ErrUnsupported: the token cannot do what was asked.
+	ErrUnsupported = errors.New("not supported by the token")
+)
+
+// TokenError is a PKCS#11 call that failed for a reason that lies in the token,
+// its module or the way to it, not in the caller's input.
+type TokenError struct {
+	Token string // configured name
+	Call  string // PKCS#11 function, for example C_Encrypt
+	Err   error  // what the module answered: a pkcs11.Error
+}
+
+func (e *TokenError) Error() string {
+	return fmt.Sprintf("token %s: %s: %v", e.Token, e.Call, e.Err)
+}
+
+// Unwrap returns what the module answered.
+func (e *TokenError) Unwrap() error { return e.Err }
+
+// isCode reports whether err is one of the given PKCS#11 return values.
+func isCode(err error, codes ...uint) bool {
+	var p pkcs11.Error
+	if !errors.As(err, &p) {
+		return false
+	}
+	for _, c := range codes {
+		if uint(p) == c {
+			return true
+		}
+	}
+	return false
+}
+
+// isHandleGone reports whether err says that an object handle names nothing
+// any more.
+func isHandleGone(err error) bool {
+	return isCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID)
+}

@@ -1,0 +1,376 @@
+package keystore
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+const (
+	ivSize  = 12
+	tagSize = 16
+	// ivBatch is how many IVs one C_GenerateRandom fetches.
+	ivBatch = 128
+	// sealWarning is half of the 2^32 encryptions that SP 800-38D (section 8.3)
+	// allows under one key with random 96-bit IVs.
+	sealWarning = 1 << 31
+)
+
+// Sealed is the output of an AES-GCM encryption.
+type Sealed struct {
+	IV         []byte // 12 bytes, or 16 from tokens that make such
+	Ciphertext []byte // as long as the plaintext
+	Tag        []byte // 16 bytes
+}
+
+// Token returns the name of the token that holds the key.
+func (k *Key) Token() string { return k.token.name }
+
+// ID returns the external key id.
+func (k *Key) ID() string { return k.id }
+
+// Newest returns the number of the version that new encryptions use.
+func (k *Key) Newest() uint32 { return k.versions[len(k.versions)-1].number }
+
+func (k *Key) version(number uint32) *version {
+	for i := len(k.versions) - 1; i >= 0; i-- {
+		if k.versions[i].number == number {
+			return k.versions[i]
+		}
+	}
+	return nil
+}
+
+// Encrypt seals plaintext with AES-256-GCM under one version of the key. The IV
+// is fresh, from the token's generator. Errors: ErrKeyNotFound, ErrKeyDisabled,
+// ErrKeyUsage, ErrBusy, a *TokenError, or that of ctx.
+func (k *Key) Encrypt(ctx context.Context, number uint32, plaintext, aad []byte) (Sealed, error) {
+	var out Sealed
+	in, ad := ownCopies(plaintext, aad)
+	err := k.use(ctx, number, func(w *worker, h pkcs11.ObjectHandle) error {
+		sealed, err := w.seal(h, in, ad)
+		if err == nil {
+			out = sealed
+		}
+		return err
+	}, func() { clear(in) })
+	if err != nil {
+		return Sealed{}, err
+	}
+	k.countSeal(number)
+	return out, nil
+}
+
+// Decrypt opens what was sealed under one version of the key, by hyok or by
+// anybody else. ErrInvalidCiphertext means that the ciphertext, the tag, the IV
+// or the additional data is wrong and that the token is well; other errors are
+// those of Encrypt.
+func (k *Key) Decrypt(ctx context.Context, number uint32, sealed Sealed, aad []byte) ([]byte, error) {
+	if len(sealed.Tag) != tagSize || len(sealed.IV) == 0 {
+		return nil, fmt.Errorf("key %s: %w: it needs an IV and a tag of %d bytes", k.id, ErrInvalidCiphertext, tagSize)
+	}
+	var out []byte
+	text, ad := ownCopies(sealed.Ciphertext, aad)
+	iv, tag := ownCopies(sealed.IV, sealed.Tag)
+	own := Sealed{IV: iv, Ciphertext: text, Tag: tag}
+	err := k.use(ctx, number, func(w *worker, h pkcs11.ObjectHandle) error {
+		plaintext, err := w.open(h, own, ad)
+		if err == nil {
+			out = plaintext
+		}
+		return err
+	}, func() {})
+	return out, err
+}
+
+// ownCopies copies both into one fresh array: a call that outlives its caller
+// must not read the caller's memory.
+func ownCopies(a, b []byte) (ownA, ownB []byte) {
+	buf := make([]byte, 0, len(a)+len(b))
+	buf = append(append(buf, a...), b...)
+	return buf[:len(a):len(a)], buf[len(a):]
+}
+
+// use runs op on a session with a handle of the version: its session copy while
+// that may be used, else the token object. wipe runs when op is over for good,
+// by whoever ends it.
+func (k *Key) use(ctx context.Context, number uint32, op func(*worker, pkcs11.ObjectHandle) error, wipe func()) error {
+	t := k.token
+	v, err := k.lookUp(ctx, number)
+	if err != nil {
+		return err
+	}
+	for retried := false; ; retried = true {
+		var denied permissions
+		err = t.do(ctx, func(w *worker) error {
+			err := w.withHandle(v, op)
+			if isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
+				p, readErr := w.permissions(v.handle)
+				denied = p
+				err = errors.Join(err, readErr)
+			}
+			if !isHandleGone(err) {
+				wipe()
+			}
+			return err
+		})
+		switch {
+		case err == nil:
+			return nil
+		case isHandleGone(err):
+			if retried {
+				err = t.versionNotFound(k.id, number)
+			} else {
+				v, err = k.replacement(ctx, v)
+			}
+			if err != nil {
+				wipe()
+				return err
+			}
+		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) && denied.mark.disabled:
+			return fmt.Errorf("key %s in token %s: %w", k.id, t.name, ErrKeyDisabled)
+		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
+			return fmt.Errorf("key %s in token %s: %w", k.id, t.name, ErrKeyUsage)
+		default:
+			return fmt.Errorf("key %s: %w", k.id, err)
+		}
+	}
+}
+
+// lookUp returns a version of the key. One that another process has made since
+// is searched for, as an unknown id is.
+func (k *Key) lookUp(ctx context.Context, number uint32) (*version, error) {
+	if v := k.version(number); v != nil {
+		return v, nil
+	}
+	if err := k.token.refresh(ctx, false); err != nil {
+		return nil, err
+	}
+	if again, ok := k.token.index.load()[k.id]; ok && !again.ambiguous {
+		if v := again.version(number); v != nil {
+			return v, nil
+		}
+	}
+	return nil, k.token.versionNotFound(k.id, number)
+}
+
+// replacement returns the version that has taken the place of one whose handle
+// names nothing any more: either the object was deleted, or the token has
+// numbered its objects anew, as after a restart.
+func (k *Key) replacement(ctx context.Context, gone *version) (*version, error) {
+	k.token.forget(k.id, gone)
+	if err := k.token.refresh(ctx, true); err != nil {
+		return nil, err
+	}
+	if again, ok := k.token.index.load()[k.id]; ok && !again.ambiguous {
+		if v := again.version(gone.number); v != nil {
+			return v, nil
+		}
+	}
+	return nil, k.token.versionNotFound(k.id, gone.number)
+}
+
+func (t *Token) versionNotFound(id string, number uint32) error {
+	return fmt.Errorf("version %d: %w", number, t.notFound(id))
+}
+
+// withHandle runs op with the session copy of v if there is one in force, and
+// with the token object otherwise or if the copy turns out to be dead.
+func (w *worker) withHandle(v *version, op func(*worker, pkcs11.ObjectHandle) error) error {
+	v.uses.Add(1)
+	if c := v.copy.Load(); c != nil && c.inForce(w.t.clock()) {
+		err := op(w, c.handle)
+		if !isHandleGone(err) && !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
+			return err
+		}
+		// Dead, or of another opinion than the key may be by now.
+		v.copy.CompareAndSwap(c, nil)
+	}
+	return op(w, v.handle)
+}
+
+// countSeal warns once when a version nears the number of random IVs that its
+// key can bear.
+func (k *Key) countSeal(number uint32) {
+	if v := k.version(number); v != nil && v.sealed.Add(1) == sealWarning {
+		k.token.log.Warn("this process alone has made 2^31 encryptions under one key version, half of what random IVs allow: rotate the key",
+			"key", k.id, "version", number)
+	}
+}
+
+// seal encrypts with AES-GCM (PKCS#11 v2.40, section 2.12.3).
+func (w *worker) seal(h pkcs11.ObjectHandle, plaintext, aad []byte) (Sealed, error) {
+	var iv []byte
+	switch w.t.profile.IV {
+	case IVFromCaller:
+		var err error
+		if iv, err = w.nextIV(); err != nil {
+			return Sealed{}, err
+		}
+	case IVWrittenBack:
+		iv = make([]byte, ivSize)
+	case IVAppended:
+	}
+	return w.sealWith(h, iv, plaintext, aad)
+}
+
+func (w *worker) sealWith(h pkcs11.ObjectHandle, iv, plaintext, aad []byte) (Sealed, error) {
+	ctx := w.t.module.ctx
+	params := pkcs11.NewGCMParams(iv, aad, 8*tagSize)
+	defer params.Free()
+	if err := ctx.EncryptInit(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
+		return Sealed{}, w.fail("C_EncryptInit", err)
+	}
+	out, err := ctx.Encrypt(w.session, plaintext)
+	if err != nil {
+		return Sealed{}, w.fail("C_Encrypt", err)
+	}
+	if w.t.profile.IV == IVWrittenBack {
+		iv = params.IV()
+	}
+	s, err := w.t.profile.split(out, len(plaintext), iv)
+	if err != nil {
+		return Sealed{}, w.fail("C_Encrypt", err)
+	}
+	return s, nil
+}
+
+// split takes the output of C_Encrypt apart.
+func (p Profile) split(out []byte, n int, iv []byte) (Sealed, error) {
+	if len(out) < n+tagSize {
+		return Sealed{}, fmt.Errorf("it returned %d bytes for %d bytes of plaintext: is %q the right profile?", len(out), n, p.Name)
+	}
+	body, rest := out[:n+tagSize], out[n+tagSize:]
+	if p.IV == IVAppended {
+		iv, rest = rest, nil
+	}
+	if len(rest) != 0 || len(iv) == 0 || p.IV != IVFromCaller && (len(iv) != 12 && len(iv) != 16 || isZero(iv)) {
+		return Sealed{}, fmt.Errorf("it returned no IV of 12 or 16 bytes where the profile %q expects it", p.Name)
+	}
+	if p.Tag == TagBefore {
+		return Sealed{IV: iv, Tag: body[:tagSize:tagSize], Ciphertext: body[tagSize:]}, nil
+	}
+	return Sealed{IV: iv, Ciphertext: body[:n:n], Tag: body[n:]}, nil
+}
+
+func isZero(b []byte) bool {
+	var or byte
+	for _, x := range b {
+		or |= x
+	}
+	return or == 0
+}
+
+// nextIV returns 96 random bits of the token's generator, fetched in batches.
+func (w *worker) nextIV() ([]byte, error) {
+	if len(w.ivs) < ivSize {
+		random, err := w.t.module.ctx.GenerateRandom(w.session, ivBatch*ivSize)
+		if err != nil {
+			return nil, w.fail("C_GenerateRandom", err)
+		}
+		if len(random) != ivBatch*ivSize {
+			return nil, w.fail("C_GenerateRandom", fmt.Errorf("it returned %d bytes instead of %d", len(random), ivBatch*ivSize))
+		}
+		w.ivs = random
+	}
+	iv := w.ivs[:ivSize:ivSize]
+	w.ivs = w.ivs[ivSize:]
+	return iv, nil
+}
+
+// open decrypts with AES-GCM and tells a wrong tag from a sick token.
+func (w *worker) open(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
+	plaintext, err := w.openOnce(h, s, aad)
+	switch {
+	case err == nil:
+		return plaintext, nil
+	case isCode(err, w.t.profile.BadTag...):
+		return nil, badCiphertext(err)
+	case isCode(err, w.t.profile.Unclear...):
+		return w.explain(h, s, aad, err)
+	}
+	return nil, err
+}
+
+func badCiphertext(err error) error {
+	// %v: the return value must no longer count as the token's failure.
+	return fmt.Errorf("%w (%v)", ErrInvalidCiphertext, err)
+}
+
+func (w *worker) openOnce(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
+	ctx := w.t.module.ctx
+	params := pkcs11.NewGCMParams(s.IV, aad, 8*tagSize)
+	defer params.Free()
+	if err := ctx.DecryptInit(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
+		return nil, w.fail("C_DecryptInit", err)
+	}
+	in := make([]byte, 0, len(s.Ciphertext)+tagSize)
+	if w.t.profile.Tag == TagBefore {
+		in = append(append(in, s.Tag...), s.Ciphertext...)
+	} else {
+		in = append(append(in, s.Ciphertext...), s.Tag...)
+	}
+	plaintext, err := ctx.Decrypt(w.session, in)
+	if err != nil {
+		return nil, w.fail("C_Decrypt", err)
+	}
+	if len(plaintext) != len(s.Ciphertext) {
+		return nil, w.fail("C_Decrypt", fmt.Errorf("it returned %d bytes for %d bytes of ciphertext", len(plaintext), len(s.Ciphertext)))
+	}
+	return plaintext, nil
+}
+
+// explain finds out what an unclear failure of C_Decrypt meant.
+//
+// Where the token takes our IVs and the key may encrypt, the token is asked for
+// the tag that this ciphertext would have under this key: AES-GCM is a stream
+// cipher, so encrypting the ciphertext yields the plaintext and encrypting that
+// yields the ciphertext and its true tag. Another tag proves the ciphertext
+// wrong; the same one proves the token sick. Otherwise the token has to show
+// between two failures with this ciphertext that it opens what it sealed
+// itself.
+func (w *worker) explain(h pkcs11.ObjectHandle, s Sealed, aad []byte, unclear error) ([]byte, error) {
+	if w.t.profile.IV == IVFromCaller {
+		tag, err := w.trueTag(h, s, aad)
+		switch {
+		case err == nil && subtle.ConstantTimeCompare(tag, s.Tag) == 0:
+			return nil, badCiphertext(unclear)
+		case err == nil:
+			return w.openOnce(h, s, aad) // the ciphertext is good: a second chance, then it is the token's failure
+		case !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
+			return nil, unclear
+		}
+	}
+	if err := w.selfTest(); err != nil {
+		return nil, unclear
+	}
+	plaintext, err := w.openOnce(h, s, aad)
+	if err == nil {
+		return plaintext, nil
+	}
+	if !isCode(err, w.t.profile.Unclear...) || w.selfTest() != nil {
+		return nil, err
+	}
+	return nil, badCiphertext(unclear)
+}
+
+// trueTag returns the tag of the ciphertext under the key. The plaintext in
+// between is unauthenticated: it is wiped and goes nowhere.
+func (w *worker) trueTag(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
+	plain, err := w.sealWith(h, s.IV, s.Ciphertext, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain.Ciphertext)
+	again, err := w.sealWith(h, s.IV, plain.Ciphertext, aad)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(again.Ciphertext, s.Ciphertext) == 0 {
+		return nil, w.fail("C_Encrypt", errors.New("it does not repeat itself"))
+	}
+	return again.Tag, nil
+}

@@ -1,0 +1,181 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// HealthState is what a probe found.
+type HealthState int
+
+const (
+	// Unavailable: the token does not work, or nobody knows whether it does.
+	Unavailable HealthState = iota
+	// Degraded: the token works, but slowly, or calls to it failed or hang.
+	Degraded
+	// Active: the token works.
+	Active
+)
+
+func (s HealthState) String() string {
+	switch s {
+	case Active:
+		return "active"
+	case Degraded:
+		return "degraded"
+	}
+	return "unavailable"
+}
+
+// Health is the outcome of the newest probe of a token.
+type Health struct {
+	State   HealthState
+	Checked time.Time     // when the probe began; zero: none has ended yet
+	Latency time.Duration // of one encryption and one decryption
+	Reason  string        // why the state is not Active
+}
+
+const (
+	probeLabel   = reservedPrefix + "probe" // of the key that is only probed with
+	probeTimeout = 5 * time.Second
+	probeMaxAge  = time.Minute // XKS: a cached health must not be older
+	probeSlow    = 100 * time.Millisecond
+)
+
+// healthState holds the newest probe.
+type healthState struct {
+	key atomic.Uint64 // handle of the probe key; 0: not known
+
+	mu       sync.Mutex
+	last     Health // guarded by mu
+	failures uint64 // Stats.Failures at the last probe; guarded by mu
+}
+
+// Health returns the newest probe's outcome without calling the token. One
+// older than a minute counts as Unavailable: then the probe itself hangs.
+func (t *Token) Health() Health {
+	t.health.mu.Lock()
+	defer t.health.mu.Unlock()
+	h := t.health.last
+	switch {
+	case h.Checked.IsZero():
+		return Health{Reason: "no probe has ended yet"}
+	case time.Since(h.Checked) > probeMaxAge:
+		h.State, h.Reason = Unavailable, "the last probe is older than a minute"
+	}
+	return h
+}
+
+// keepHealth probes the token again and again.
+func (t *Token) keepHealth(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		t.Probe(ctx)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Probe encrypts and decrypts with a key of its own in the token and returns
+// what that says of the token's health.
+func (t *Token) Probe(ctx context.Context) Health {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	begin := time.Now()
+	if t.health.key.Load() == 0 {
+		if err := t.ensureProbeKey(ctx); err != nil {
+			t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
+		}
+	}
+	err := t.do(ctx, func(w *worker) error { return w.selfTest() })
+	return t.judge(begin, time.Since(begin), err)
+}
+
+func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
+	h := Health{State: Active, Checked: begin, Latency: took}
+	stats := t.Stats()
+	t.health.mu.Lock()
+	defer t.health.mu.Unlock()
+	failed := stats.Failures - t.health.failures
+	t.health.failures = stats.Failures
+	switch {
+	case err != nil:
+		h.State, h.Reason = Unavailable, err.Error()
+	case stats.Stuck > 0:
+		h.State, h.Reason = Degraded, fmt.Sprintf("%d calls hang in the module", stats.Stuck)
+	case failed > 0:
+		h.State, h.Reason = Degraded, fmt.Sprintf("%d calls failed since the last probe", failed)
+	case took > probeSlow:
+		h.State, h.Reason = Degraded, fmt.Sprintf("the probe took %v", took.Round(time.Millisecond))
+	}
+	if was := t.health.last; was.State != h.State || was.Checked.IsZero() {
+		t.log.Info("token health", "state", h.State.String(), "reason", h.Reason, "latency", took)
+	}
+	t.health.last = h
+	return h
+}
+
+// ensureProbeKey finds the probe key or makes it.
+func (t *Token) ensureProbeKey(ctx context.Context) error {
+	find := func(w *worker) error {
+		handles, err := w.findKeys(probeLabel)
+		if err == nil && len(handles) > 0 {
+			t.health.key.Store(uint64(handles[0]))
+		}
+		return err
+	}
+	if err := t.do(ctx, find); err != nil || t.health.key.Load() != 0 {
+		return err
+	}
+	return t.admin(ctx, func(w *worker) error {
+		h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
+		if err == nil {
+			t.health.key.Store(uint64(h))
+		}
+		return err
+	})
+}
+
+// selfTest has the token open what it sealed itself.
+func (w *worker) selfTest() error {
+	h := pkcs11.ObjectHandle(w.t.health.key.Load())
+	if h == 0 {
+		session, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, false, false))
+		if err != nil {
+			return err
+		}
+		return errors.Join(w.roundTrip(session), w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, session)))
+	}
+	err := w.roundTrip(h)
+	if isHandleGone(err) {
+		w.t.health.key.Store(0) // somebody has deleted it: the next probe makes another
+	}
+	return err
+}
+
+func (w *worker) roundTrip(h pkcs11.ObjectHandle) error {
+	text, aad := []byte("hyok health probe text"), []byte("hyok health probe data")
+	sealed, err := w.seal(h, text, aad)
+	if err != nil {
+		return err
+	}
+	opened, err := w.openOnce(h, sealed, aad)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(opened, text) {
+		return w.fail("C_Decrypt", errors.New("it does not return what was encrypted"))
+	}
+	return nil
+}

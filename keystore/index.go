@@ -1,0 +1,344 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// A search of a token walks all of its objects (SoftHSM2 takes a quarter of a
+// second for 10,000), so no request may cause one. The index knows every AES key by
+// its label; it is read without a lock and replaced as a whole. A search runs
+// now and then in the background, for an id or version that the index does not
+// know if the last one is not fresh, and after a known handle has become
+// invalid.
+
+// Key is an external key: all AES-256 keys of one label in one token, which are
+// its versions. A Key is a name, not a handle: it may outlive what it names.
+type Key struct {
+	token     *Token
+	id        string
+	versions  []*version // ascending by number, at least one unless ambiguous
+	ambiguous bool       // two objects claim to be the same version
+}
+
+// version is one token object. Its handle and number never change; another
+// object gets another version.
+type version struct {
+	number uint32
+	handle pkcs11.ObjectHandle
+	ckaID  []byte // as it was when the object was indexed
+
+	uses   atomic.Uint32               // operations since the copy keeper last looked
+	sealed atomic.Uint64               // encryptions by this process, see countSeal
+	single bool                        // cannot be copied; owned by the copy keeper
+	copy   atomic.Pointer[sessionCopy] // set and taken away by the copy keeper; any operation may take it away
+}
+
+// keyIndex maps ids to keys.
+type keyIndex struct {
+	keys atomic.Pointer[map[string]*Key] // immutable once stored; replaced under mu
+
+	mu       sync.Mutex
+	scanning *scan         // the search that is running; guarded by mu
+	ended    time.Duration // token clock at the end of the last search; guarded by mu
+	took     time.Duration // how long it took; guarded by mu
+	scanned  bool          // there was one that succeeded; guarded by mu
+}
+
+// scan is one search of the token.
+type scan struct {
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+const (
+	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids
+	scanShare       = 20                     // searches for unknown ids take at most 1/20 of the time
+	minRescan       = 10 * time.Second       // between two background searches
+	rescanShare     = 100                    // which take at most 1/100 of the time
+	scanTimeout     = time.Minute
+	findBatch       = 1000
+	reservedPrefix  = "hyok." // labels of hyok's own keys, which are no external keys
+	aes256KeyLength = 32
+)
+
+func (x *keyIndex) init() { x.keys.Store(&map[string]*Key{}) }
+
+func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
+
+// Find returns the key with this id. A known id costs no call of the module; an
+// unknown one costs at most one search for all who ask at the same time.
+func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
+	k, ok := t.index.load()[id]
+	if !ok {
+		if err := t.refresh(ctx, false); err != nil {
+			return nil, err
+		}
+		if k, ok = t.index.load()[id]; !ok {
+			return nil, t.notFound(id)
+		}
+	}
+	if k.ambiguous {
+		return nil, fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
+	}
+	return k, nil
+}
+
+func (t *Token) notFound(id string) error {
+	return fmt.Errorf("token %s: %w: %s", t.name, ErrKeyNotFound, printable(id))
+}
+
+// refresh brings the index up to date. Unless forced it does nothing when the
+// last search is fresh; forced it waits for a search that began after the call.
+func (t *Token) refresh(ctx context.Context, force bool) error {
+	x := &t.index
+	for again := false; ; again = true {
+		x.mu.Lock()
+		s := x.scanning
+		// A search that runs already may have passed the object by before it
+		// changed; one that we find running the second time has not.
+		early := s != nil && !again
+		if s == nil {
+			if !force && x.scanned && t.clock()-x.ended < max(minScanGap, scanShare*x.took) {
+				x.mu.Unlock()
+				return nil
+			}
+			s = &scan{done: make(chan struct{})}
+			x.scanning = s
+			// Not bound to ctx: the next one who asks will want the result.
+			t.started.Go(func() { t.runScan(s) })
+		}
+		x.mu.Unlock()
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			return fmt.Errorf("token %s: the search for keys takes longer: %w", t.name, ctx.Err())
+		}
+		if s.err != nil || !early || !force {
+			return s.err
+		}
+	}
+}
+
+func (t *Token) runScan(s *scan) {
+	ctx, cancel := context.WithTimeout(t.background, scanTimeout)
+	defer cancel()
+	begin := t.clock()
+	s.err = t.scan(ctx)
+	x := &t.index
+	x.mu.Lock()
+	x.scanning = nil
+	x.ended = t.clock()
+	x.took = x.ended - begin
+	x.scanned = x.scanned || s.err == nil
+	x.mu.Unlock()
+	close(s.done)
+}
+
+// keepIndex searches the token again and again, so that keys and versions that
+// other processes make or delete are noticed without a request for them.
+func (t *Token) keepIndex(ctx context.Context) {
+	for {
+		if err := t.refresh(ctx, true); err != nil && ctx.Err() == nil {
+			t.log.Error("the search for keys failed", "error", err)
+		}
+		t.index.mu.Lock()
+		pause := max(minRescan, rescanShare*t.index.took)
+		t.index.mu.Unlock()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Refresh searches the token now.
+func (t *Token) Refresh(ctx context.Context) error { return t.refresh(ctx, true) }
+
+// object is what the index needs to know of a token object.
+type object struct {
+	handle pkcs11.ObjectHandle
+	label  string
+	ckaID  []byte
+}
+
+// scan searches the token and replaces the index.
+func (t *Token) scan(ctx context.Context) error {
+	// To describe an object costs more than to find it, and what is known of
+	// one does not change: a label that is given to it later counts from the
+	// next start.
+	known := knownObjects(t.index.load())
+	var objects []object
+	err := t.do(ctx, func(w *worker) error {
+		handles, err := w.findKeys("")
+		if err != nil {
+			return err
+		}
+		found := make([]object, 0, len(handles))
+		for _, h := range handles {
+			if o, ok := known[h]; ok {
+				found = append(found, o)
+				continue
+			}
+			o, ok, err := w.describe(h)
+			if err != nil {
+				return err
+			}
+			if ok {
+				found = append(found, o)
+			}
+		}
+		objects = found
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	x := &t.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keys := buildKeys(t, objects, knownVersions(x.load()))
+	x.keys.Store(&keys)
+	return nil
+}
+
+func knownObjects(keys map[string]*Key) map[pkcs11.ObjectHandle]object {
+	known := make(map[pkcs11.ObjectHandle]object, len(keys))
+	for id, k := range keys {
+		for _, v := range k.versions {
+			known[v.handle] = object{handle: v.handle, label: id, ckaID: v.ckaID}
+		}
+	}
+	return known
+}
+
+func knownVersions(keys map[string]*Key) map[pkcs11.ObjectHandle]*version {
+	known := make(map[pkcs11.ObjectHandle]*version, len(keys))
+	for _, k := range keys {
+		for _, v := range k.versions {
+			known[v.handle] = v
+		}
+	}
+	return known
+}
+
+// buildKeys groups objects by label. Versions that are known keep their
+// counters and copies.
+func buildKeys(t *Token, objects []object, known map[pkcs11.ObjectHandle]*version) map[string]*Key {
+	keys := make(map[string]*Key, len(objects))
+	for _, o := range objects {
+		k := keys[o.label]
+		if k == nil {
+			k = &Key{token: t, id: o.label}
+			keys[o.label] = k
+		}
+		number := uint32(1) // a key without our mark is the first version of its id
+		if m, ok := parseMark(o.ckaID); ok {
+			number = m.version
+		}
+		v := known[o.handle]
+		if v == nil || v.number != number {
+			v = &version{number: number, handle: o.handle, ckaID: o.ckaID}
+		}
+		k.versions = append(k.versions, v)
+	}
+	for _, k := range keys {
+		slices.SortFunc(k.versions, func(a, b *version) int { return int(int64(a.number) - int64(b.number)) })
+		for i := 1; i < len(k.versions); i++ {
+			k.ambiguous = k.ambiguous || k.versions[i].number == k.versions[i-1].number
+		}
+	}
+	return keys
+}
+
+// forget takes a version whose object is gone out of the index.
+func (t *Token) forget(id string, gone *version) {
+	x := &t.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	old := x.load()
+	k, ok := old[id]
+	if !ok || !slices.Contains(k.versions, gone) {
+		return
+	}
+	keys := maps.Clone(old)
+	rest := slices.DeleteFunc(slices.Clone(k.versions), func(v *version) bool { return v == gone })
+	if len(rest) == 0 {
+		delete(keys, id)
+	} else {
+		keys[id] = &Key{token: t, id: id, versions: rest, ambiguous: k.ambiguous}
+	}
+	x.keys.Store(&keys)
+}
+
+// findKeys returns the handles of all AES token keys, or of those with a label.
+// CKA_TOKEN must be said, since session copies carry the same label.
+func (w *worker) findKeys(label string) ([]pkcs11.ObjectHandle, error) {
+	template := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+	}
+	if label != "" {
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	}
+	ctx := w.t.module.ctx
+	if err := ctx.FindObjectsInit(w.session, template); err != nil {
+		return nil, w.fail("C_FindObjectsInit", err)
+	}
+	var handles []pkcs11.ObjectHandle
+	for {
+		batch, _, err := ctx.FindObjects(w.session, findBatch)
+		if err != nil {
+			return nil, errors.Join(w.fail("C_FindObjects", err), w.fail("C_FindObjectsFinal", ctx.FindObjectsFinal(w.session)))
+		}
+		handles = append(handles, batch...)
+		if len(batch) == 0 {
+			return handles, w.fail("C_FindObjectsFinal", ctx.FindObjectsFinal(w.session))
+		}
+	}
+}
+
+// describe reads what the index needs of one object; ok is false for objects
+// that are no external keys: gone since the search, of another length than 256
+// bits, without a label, or hyok's own.
+func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) {
+	wanted := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, nil),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil),
+	}
+	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, wanted)
+	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
+		// Some modules do not tell CKA_VALUE_LEN of a sensitive key.
+		attrs, err = w.t.module.ctx.GetAttributeValue(w.session, h, wanted[:2])
+	}
+	if isHandleGone(err) {
+		return o, false, nil
+	} else if err != nil {
+		return o, false, w.fail("C_GetAttributeValue", err)
+	}
+	o.handle = h
+	for _, a := range attrs {
+		switch a.Type {
+		case pkcs11.CKA_LABEL:
+			o.label = string(a.Value)
+		case pkcs11.CKA_ID:
+			o.ckaID = a.Value
+		case pkcs11.CKA_VALUE_LEN:
+			if ulong(a.Value) != aes256KeyLength {
+				return o, false, nil
+			}
+		}
+	}
+	return o, o.label != "" && !isReserved(o.label), nil
+}

@@ -1,0 +1,136 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/ThalesGroup/crypto11"
+)
+
+// KeyPair is a key pair in a token: its private key signs there. Close gives up
+// the token once no signature is under way.
+type KeyPair struct {
+	crypto.Signer
+	context *crypto11.Context
+}
+
+// Close closes the key pair's sessions.
+func (p *KeyPair) Close() error { return p.context.Close() }
+
+// KeyPairKind is a type and size of key pair that a TLS listener can use.
+type KeyPairKind string
+
+// The kinds of key pair that GenerateKeyPair makes.
+const (
+	ECDSAP256 KeyPairKind = "ecdsa-p256"
+	ECDSAP384 KeyPairKind = "ecdsa-p384"
+	RSA2048   KeyPairKind = "rsa-2048"
+	RSA3072   KeyPairKind = "rsa-3072"
+)
+
+// OpenKeyPair opens the key pair that the URI names by object= or id=. Key
+// pairs must be opened before any Token of the same module, and closed after it.
+func (ms *Modules) OpenKeyPair(u URI, pin func() (string, error)) (*KeyPair, error) {
+	if u.Object == "" && len(u.ID) == 0 {
+		return nil, fmt.Errorf("%s names no key pair: add object= or id=", u)
+	}
+	c, err := ms.openCrypto11(u, pin)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := c.FindKeyPair(u.ID, optional(u.Object))
+	if err == nil && signer == nil {
+		err = fmt.Errorf("%w: no key pair matches %s", ErrKeyNotFound, u)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &KeyPair{Signer: signer, context: c}, nil
+}
+
+// GenerateKeyPair makes a key pair labelled u.Object in the token. Its private
+// key is sensitive and not extractable. A pair of that label that is there
+// already is an error.
+func (ms *Modules) GenerateKeyPair(u URI, pin func() (string, error), kind KeyPairKind) (*KeyPair, error) {
+	if u.Object == "" {
+		return nil, fmt.Errorf("%s does not say how to label the key pair: add object=", u)
+	}
+	c, err := ms.openCrypto11(u, pin)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := generateKeyPair(c, u, kind)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &KeyPair{Signer: signer, context: c}, nil
+}
+
+func generateKeyPair(c *crypto11.Context, u URI, kind KeyPairKind) (crypto.Signer, error) {
+	label := []byte(u.Object)
+	if old, err := c.FindKeyPair(nil, label); err != nil {
+		return nil, fmt.Errorf("look for a key pair labelled %s: %w", printable(u.Object), err)
+	} else if old != nil {
+		return nil, fmt.Errorf("key pair %s: %w", printable(u.Object), ErrKeyExists)
+	}
+	id := u.ID
+	if len(id) == 0 {
+		id = make([]byte, 8)
+		_, _ = rand.Read(id) // never fails
+	}
+	switch kind {
+	case ECDSAP256:
+		return c.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P256())
+	case ECDSAP384:
+		return c.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P384())
+	case RSA2048:
+		return c.GenerateRSAKeyPairWithLabel(id, label, 2048)
+	case RSA3072:
+		return c.GenerateRSAKeyPairWithLabel(id, label, 3072)
+	}
+	return nil, fmt.Errorf("unknown kind of key pair %s: known are %s, %s, %s and %s", printable(string(kind)), ECDSAP256, ECDSAP384, RSA2048, RSA3072)
+}
+
+// openCrypto11 opens the token with crypto11, which initializes the module and
+// counts its own uses of it; it does not accept one that is initialized already.
+func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Context, error) {
+	if u.ModulePath == "" {
+		return nil, fmt.Errorf("%s names no module: add ?module-path=", u)
+	}
+	path, err := filepath.EvalSymlinks(u.ModulePath)
+	if err != nil {
+		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
+	}
+	secret, err := pin()
+	if err != nil {
+		return nil, err
+	}
+	config := &crypto11.Config{Path: path, Pin: secret, MaxSessions: 8}
+	switch {
+	case u.SlotID != nil:
+		slot := int(*u.SlotID)
+		config.SlotNumber = &slot
+	case u.Serial != "":
+		config.TokenSerial = u.Serial
+	default:
+		config.TokenLabel = u.Token
+	}
+	c, err := crypto11.Configure(config)
+	if err != nil && ms.loaded(path) {
+		return nil, fmt.Errorf("open the token of %s: a key pair in a token must be configured when the process starts: restart it (%w)", u, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("open the token of %s: %w", u, err)
+	}
+	return c, nil
+}
+
+func optional(s string) []byte {
+	if s == "" {
+		return nil
+	}
+	return []byte(s)
+}

@@ -1,0 +1,94 @@
+package keystore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/internal/tokentest"
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+func TestMain(m *testing.M) {
+	if label, ok := os.LookupEnv("HYOK_TEST_WITHDRAW"); ok {
+		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE")))
+	}
+	os.Exit(tokentest.Main(m))
+}
+
+// withdraw sets CKA_ENCRYPT and CKA_DECRYPT of a key to false, as another
+// program would: it runs in a process of its own and uses none of keystore.
+func withdraw(token, key, module string) int {
+	err := func() error {
+		p := pkcs11.New(module)
+		if p == nil {
+			return fmt.Errorf("cannot load %s", module)
+		}
+		if err := p.Initialize(); err != nil {
+			return err
+		}
+		slots, err := p.GetSlotList(true)
+		if err != nil {
+			return err
+		}
+		for _, slot := range slots {
+			ti, err := p.GetTokenInfo(slot)
+			if err != nil || ti.Label != token {
+				continue
+			}
+			s, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+			if err != nil {
+				return err
+			}
+			if err := p.Login(s, pkcs11.CKU_USER, tokentest.PIN); err != nil {
+				return err
+			}
+			if err := p.FindObjectsInit(s, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, key)}); err != nil {
+				return err
+			}
+			found, _, err := p.FindObjects(s, 10)
+			if err != nil || len(found) != 1 {
+				return fmt.Errorf("%d objects: %w", len(found), err)
+			}
+			return p.SetAttributeValue(s, found[0], []*pkcs11.Attribute{
+				pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+			})
+		}
+		return fmt.Errorf("no token %q", token)
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// patient bounds what a test waits for, far above what it should take.
+func patient(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newToken returns an open token in a folder that the whole package shares.
+func newToken(t testing.TB, change ...func(*keystore.Options)) (*keystore.Token, keystore.URI) {
+	t.Helper()
+	ms := &modules
+	u := tokentest.NewToken(t, ms)
+	o := tokentest.Options(u)
+	for _, c := range change {
+		c(&o)
+	}
+	return tokentest.Open(t, ms, o), u
+}
+
+// modules is one for the process, as in the product.
+var modules keystore.Modules
+
+var both = keystore.KeyUsage{Encrypt: true, Decrypt: true}
+
+func background(o *keystore.Options) { o.Background = true }

@@ -1,0 +1,250 @@
+package keystore
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Modules loads PKCS#11 modules into the process, each once however many
+// tokens use it. Its zero value is ready; a process has one.
+type Modules struct {
+	mu   sync.Mutex
+	open map[string]*module // by resolved path; guarded by mu
+}
+
+// module is one loaded PKCS#11 library.
+type module struct {
+	ctx  *pkcs11.Ctx
+	path string
+	refs int  // guarded by Modules.mu
+	ours bool // we initialized it, so we finalize it
+}
+
+// acquire returns the module at path, loading and initializing it the first
+// time. Each acquire is undone by one release.
+func (ms *Modules) acquire(path string) (*module, error) {
+	if path == "" {
+		return nil, errors.New("the PKCS#11 URI names no module: add ?module-path=/path/to/module.so")
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
+	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m, ok := ms.open[resolved]; ok {
+		m.refs++
+		return m, nil
+	}
+	ctx := pkcs11.New(resolved)
+	if ctx == nil {
+		return nil, fmt.Errorf("%s cannot be loaded as a PKCS#11 module", resolved)
+	}
+	m := &module{ctx: ctx, path: resolved, refs: 1, ours: true}
+	// The module may be initialized already by crypto11, which serves the
+	// listener's key pair and insists on going first; it then also finalizes.
+	if err := ctx.Initialize(); isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		m.ours = false
+	} else if err != nil {
+		ctx.Destroy()
+		return nil, fmt.Errorf("initialize the PKCS#11 module %s: %w", resolved, err)
+	}
+	if ms.open == nil {
+		ms.open = map[string]*module{}
+	}
+	ms.open[resolved] = m
+	return m, nil
+}
+
+// release gives up one acquire; the last one finalizes and unloads.
+func (ms *Modules) release(m *module) error {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m.refs--
+	if m.refs > 0 {
+		return nil
+	}
+	delete(ms.open, m.path)
+	var err error
+	if m.ours {
+		err = m.ctx.Finalize()
+	}
+	m.ctx.Destroy()
+	if err != nil {
+		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)
+	}
+	return nil
+}
+
+// loaded reports whether the module at path is in use.
+func (ms *Modules) loaded(path string) bool {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	_, ok := ms.open[resolved]
+	return ok
+}
+
+// TokenInfo describes a token or an empty slot that a module shows.
+type TokenInfo struct {
+	Slot         uint   `json:"slot_id"`
+	Label        string `json:"label"`
+	Manufacturer string `json:"manufacturer"`
+	Model        string `json:"model"`
+	Serial       string `json:"serial"`
+	Hardware     string `json:"hardware_version"`
+	Firmware     string `json:"firmware_version"`
+	Initialized  bool   `json:"initialized"`
+	PINSet       bool   `json:"user_pin_set"`
+	PINLocked    bool   `json:"user_pin_locked"`
+	MaxSessions  uint   `json:"max_sessions"` // 0: the token does not say or has no limit
+
+	loginRequired bool
+}
+
+// Tokens lists the tokens that the module at path shows.
+func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
+	m, err := ms.acquire(path)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := m.tokens()
+	return infos, errors.Join(err, ms.release(m))
+}
+
+func (m *module) tokens() ([]TokenInfo, error) {
+	slots, err := m.ctx.GetSlotList(true)
+	if err != nil {
+		return nil, fmt.Errorf("list the slots of %s: %w", m.path, err)
+	}
+	infos := make([]TokenInfo, 0, len(slots))
+	for _, slot := range slots {
+		ti, err := m.ctx.GetTokenInfo(slot)
+		if isCode(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
+			continue // it went away between the two calls, or is none of ours
+		} else if err != nil {
+			return nil, fmt.Errorf("describe the token in slot %d of %s: %w", slot, m.path, err)
+		}
+		infos = append(infos, tokenInfo(slot, ti))
+	}
+	return infos, nil
+}
+
+func tokenInfo(slot uint, ti pkcs11.TokenInfo) TokenInfo {
+	limit := ti.MaxSessionCount
+	if limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
+		limit = 0
+	}
+	return TokenInfo{
+		Slot:          slot,
+		Label:         trim(ti.Label),
+		Manufacturer:  trim(ti.ManufacturerID),
+		Model:         trim(ti.Model),
+		Serial:        trim(ti.SerialNumber),
+		Hardware:      fmt.Sprintf("%d.%d", ti.HardwareVersion.Major, ti.HardwareVersion.Minor),
+		Firmware:      fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
+		Initialized:   ti.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0,
+		PINSet:        ti.Flags&pkcs11.CKF_USER_PIN_INITIALIZED != 0,
+		PINLocked:     ti.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0,
+		MaxSessions:   limit,
+		loginRequired: ti.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0,
+	}
+}
+
+// trim removes the padding of PKCS#11's fixed-length texts.
+func trim(s string) string { return strings.TrimRight(s, " \x00") }
+
+// find returns the one token that the URI names.
+func (m *module) find(u URI) (TokenInfo, error) {
+	infos, err := m.tokens()
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	var found []TokenInfo
+	for _, ti := range infos {
+		if u.matches(ti) {
+			found = append(found, ti)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return TokenInfo{}, fmt.Errorf("%w: %s shows no token that matches %s", ErrTokenNotFound, m.path, u)
+	case 1:
+		return found[0], nil
+	}
+	return TokenInfo{}, fmt.Errorf("%d tokens of %s match %s: add serial= to name one", len(found), m.path, u)
+}
+
+// matches reports whether the URI's token attributes fit, RFC 7512 section 2.5.
+func (u URI) matches(ti TokenInfo) bool {
+	fits := func(want, have string) bool { return want == "" || want == have }
+	return ti.Initialized && (u.SlotID == nil || *u.SlotID == ti.Slot) &&
+		fits(u.Token, ti.Label) && fits(u.Serial, ti.Serial) &&
+		fits(u.Manufacturer, ti.Manufacturer) && fits(u.Model, ti.Model)
+}
+
+// InitToken initializes the first uninitialized token of the module at path
+// with a label (1 to 32 bytes) and both PINs, and returns its description.
+// Tokens that are initialized already are left alone; one of the same label is
+// an error.
+func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo, err error) {
+	if label == "" || len(label) > 32 {
+		return info, fmt.Errorf("token label has %d bytes: it must have 1 to 32", len(label))
+	}
+	m, err := ms.acquire(path)
+	if err != nil {
+		return info, err
+	}
+	defer func() { err = errors.Join(err, ms.release(m)) }()
+	infos, err := m.tokens()
+	if err != nil {
+		return info, err
+	}
+	slot := -1
+	for _, ti := range infos {
+		if ti.Initialized && ti.Label == label {
+			return info, fmt.Errorf("a token labelled %s is there already, with serial %s", printable(label), ti.Serial)
+		}
+		if !ti.Initialized && slot < 0 {
+			slot = int(ti.Slot)
+		}
+	}
+	if slot < 0 {
+		return info, fmt.Errorf("%s shows no uninitialized token", path)
+	}
+	if err := m.initSlot(uint(slot), label, soPIN, userPIN); err != nil {
+		return info, err
+	}
+	return m.find(URI{Token: label})
+}
+
+// initSlot initializes the token in slot and sets its user PIN. SoftHSM2 moves
+// the token to another slot afterwards.
+func (m *module) initSlot(slot uint, label, soPIN, userPIN string) (err error) {
+	if err := m.ctx.InitToken(slot, soPIN, label); err != nil {
+		return fmt.Errorf("initialize the token in slot %d: %w", slot, err)
+	}
+	s, err := m.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("open a session with the new token: %w", err)
+	}
+	defer func() { err = errors.Join(err, m.ctx.CloseSession(s)) }()
+	if err := m.ctx.Login(s, pkcs11.CKU_SO, soPIN); err != nil {
+		return fmt.Errorf("log in to the new token as its security officer: %w", err)
+	}
+	if err := m.ctx.InitPIN(s, userPIN); err != nil {
+		return fmt.Errorf("set the user PIN of the new token: %w", err)
+	}
+	if err := m.ctx.Logout(s); err != nil {
+		return fmt.Errorf("log out of the new token: %w", err)
+	}
+	return nil
+}

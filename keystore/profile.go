@@ -1,0 +1,85 @@
+package keystore
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/miekg/pkcs11"
+)
+
+// IVMode says who makes the initialization vector of an AES-GCM encryption.
+type IVMode int
+
+const (
+	// IVFromCaller: hyok gives a 96-bit IV, drawn from the token's generator.
+	IVFromCaller IVMode = iota
+	// IVWrittenBack: the token wants a zeroed 12-byte IV and writes the one
+	// that it used into the mechanism parameter.
+	IVWrittenBack
+	// IVAppended: the token wants no IV and appends the one that it used to its
+	// output, behind the tag.
+	IVAppended
+)
+
+// TagPlace says where a token puts the tag in the output of C_Encrypt and
+// expects it in the input of C_Decrypt.
+type TagPlace int
+
+const (
+	// TagAfter: ciphertext, then tag (PKCS#11 v2.40, section 2.12.3).
+	TagAfter TagPlace = iota
+	// TagBefore: tag, then ciphertext.
+	TagBefore
+)
+
+// Profile declares how a kind of token departs from the others. Nothing of it
+// is probed: a wrong guess about an HSM could cost ciphertext.
+type Profile struct {
+	Name string
+	IV   IVMode
+	Tag  TagPlace
+	// SessionCopies: C_CopyObject of a token key to a session object works and
+	// makes calls cheaper.
+	SessionCopies bool
+	// ReadWriteOnly: the module opens no read-only sessions.
+	ReadWriteOnly bool
+	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
+	BadTag []uint
+	// Unclear lists return values of C_Decrypt that mean a wrong tag or a sick
+	// token; hyok then finds out which (see Token.Decrypt).
+	Unclear []uint
+	// Sessions is the number of sessions used unless configured.
+	Sessions int
+	// RunOnHardware: somebody has run hyok's tests on the real thing.
+	RunOnHardware bool
+}
+
+// clearCodes are the return values that mean a bad ciphertext in every module.
+func clearCodes() []uint {
+	const ckrAEADDecryptFailed = 0x00000042 // PKCS#11 v3.0
+	return []uint{pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed}
+}
+
+// Profiles returns the profiles that hyok knows, SoftHSM2's first.
+func Profiles() []Profile {
+	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
+	return []Profile{
+		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
+		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
+		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
+	}
+}
+
+// ProfileByName returns the profile with this name; "" is SoftHSM2's.
+func ProfileByName(name string) (Profile, error) {
+	all := Profiles()
+	if name == "" {
+		return all[0], nil
+	}
+	i := slices.IndexFunc(all, func(p Profile) bool { return p.Name == name })
+	if i < 0 {
+		return Profile{}, fmt.Errorf("unknown token profile %s: known are softhsm2, cloudhsm, luna and nshield", printable(name))
+	}
+	return all[i], nil
+}

@@ -1,0 +1,241 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Options says which token to open and how.
+type Options struct {
+	Name     string                 // for errors, logs and metrics
+	URI      URI                    // token and module
+	PIN      func() (string, error) // asked at each login, so that no PIN stays in memory
+	Profile  Profile
+	Sessions int // limit; 0: the profile's, in any case at most the token's own
+	Logger   *slog.Logger
+	// Background starts what a long-lived process needs: the index is kept
+	// fresh, hot keys get session copies, and a probe measures the health.
+	Background bool
+	// ProbeInterval is the time between two health probes; 0: 10 seconds.
+	ProbeInterval time.Duration
+}
+
+// Token is an open, logged-in PKCS#11 token. Its methods are safe for
+// concurrent use, and each returns when its context ends, whatever the module
+// does.
+type Token struct {
+	name    string
+	profile Profile
+	log     *slog.Logger
+	pin     func() (string, error)
+	modules *Modules
+	module  *module
+	info    TokenInfo
+	epoch   time.Time // base of the monotonic clock that leases use
+	started sync.WaitGroup
+	// background is the life of the token, not of one call: stop ends it, and
+	// with it the goroutines that nobody waits for.
+	background context.Context
+	stop       context.CancelFunc
+
+	idle     chan *worker // sessions that are free; buffered for all of them
+	sessions sessionCount
+	login    loginState
+	index    keyIndex
+	copies   copyKeeper
+	health   healthState
+}
+
+// loginState keeps concurrent logins and wrong PINs from multiplying.
+type loginState struct {
+	mu    sync.Mutex
+	wrong bool // the token has refused the PIN; guarded by mu
+}
+
+// Open opens the token that o.URI names and logs in to it.
+func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
+	if !o.URI.namesToken() {
+		return nil, fmt.Errorf("token %s: %s names no token: add token=, serial= or slot-id=", o.Name, o.URI)
+	}
+	m, err := ms.acquire(o.URI.ModulePath)
+	if err != nil {
+		return nil, fmt.Errorf("token %s: %w", o.Name, err)
+	}
+	info, err := m.find(o.URI)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("token %s: %w", o.Name, err), ms.release(m))
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	t := &Token{
+		name: o.Name, profile: o.Profile, log: o.Logger.With("token", o.Name), pin: o.PIN,
+		modules: ms, module: m, info: info, epoch: time.Now(), background: background, stop: stop,
+	}
+	t.sessions.limit = sessionLimit(o, info)
+	t.idle = make(chan *worker, t.sessions.limit)
+	t.index.init()
+	// The first session proves the PIN before anything is served.
+	if err := t.do(ctx, func(*worker) error { return nil }); err != nil {
+		return nil, errors.Join(err, t.Close(ctx))
+	}
+	if o.Background {
+		t.startBackground(o.ProbeInterval)
+	}
+	return t, nil
+}
+
+// sessionLimit is the least of what is configured and what the token allows,
+// less the two that the copy keeper and an administrator's call may need.
+func sessionLimit(o Options, info TokenInfo) int {
+	n := o.Sessions
+	if n <= 0 {
+		n = max(o.Profile.Sessions, 1)
+	}
+	const reserved = 2
+	if info.MaxSessions > reserved && uint(n) > info.MaxSessions-reserved {
+		n = int(info.MaxSessions - reserved)
+	}
+	return n
+}
+
+func (t *Token) startBackground(probeInterval time.Duration) {
+	ctx := t.background
+	if probeInterval <= 0 {
+		probeInterval = 10 * time.Second
+	}
+	t.started.Go(func() { t.keepIndex(ctx) })
+	t.started.Go(func() { t.keepHealth(ctx, probeInterval) })
+	if t.profile.SessionCopies {
+		t.started.Go(func() { t.keepCopies(ctx) })
+	}
+}
+
+// Name returns the configured name.
+func (t *Token) Name() string { return t.name }
+
+// Info returns what the token said of itself when it was opened.
+func (t *Token) Info() TokenInfo { return t.info }
+
+// Close ends the background work, closes every session and gives up the module.
+// A call that hangs in the module past the end of ctx keeps the module loaded,
+// since to unload it under a running call would crash the process.
+func (t *Token) Close(ctx context.Context) error {
+	t.stop()
+	finished := make(chan struct{})
+	go func() { t.started.Wait(); close(finished) }()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		return fmt.Errorf("token %s: background work still waits for the module: %w", t.name, ctx.Err())
+	}
+	var errs []error
+	for t.sessions.open.Load() > 0 {
+		select {
+		case w := <-t.idle:
+			errs = append(errs, w.close())
+		case <-ctx.Done():
+			return fmt.Errorf("token %s: %d sessions still wait for the module: %w", t.name, t.sessions.open.Load(), ctx.Err())
+		}
+	}
+	return errors.Join(append(errs, t.modules.release(t.module))...)
+}
+
+// clock is the monotonic time since the token was opened.
+func (t *Token) clock() time.Duration { return time.Since(t.epoch) }
+
+// openSession opens a session and makes sure that the user is logged in, which
+// PKCS#11 counts per process and token (v2.40, section 5.6).
+func (t *Token) openSession(readWrite bool) (pkcs11.SessionHandle, error) {
+	flags := uint(pkcs11.CKF_SERIAL_SESSION)
+	if readWrite || t.profile.ReadWriteOnly {
+		flags |= pkcs11.CKF_RW_SESSION
+	}
+	s, err := t.module.ctx.OpenSession(t.info.Slot, flags)
+	if err != nil {
+		return 0, t.callError("C_OpenSession", err)
+	}
+	if err := t.ensureLogin(s); err != nil {
+		return 0, errors.Join(err, t.module.ctx.CloseSession(s))
+	}
+	return s, nil
+}
+
+func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
+	if !t.info.loginRequired {
+		return nil
+	}
+	t.login.mu.Lock()
+	defer t.login.mu.Unlock()
+	// The session knows better than any flag of ours: another user of the
+	// module in this process may have logged in or out.
+	si, err := t.module.ctx.GetSessionInfo(s)
+	if err != nil {
+		return t.callError("C_GetSessionInfo", err)
+	}
+	if si.State == pkcs11.CKS_RO_USER_FUNCTIONS || si.State == pkcs11.CKS_RW_USER_FUNCTIONS {
+		return nil
+	}
+	if t.login.wrong {
+		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
+	}
+	pin, err := t.pin()
+	if err != nil {
+		return fmt.Errorf("token %s: %w", t.name, err)
+	}
+	err = t.module.ctx.Login(s, pkcs11.CKU_USER, pin)
+	switch {
+	case err == nil || isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
+		return nil
+	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
+		t.login.wrong = true
+		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
+	}
+	return t.callError("C_Login", err)
+}
+
+func (t *Token) callError(call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &TokenError{Token: t.name, Call: call, Err: err}
+}
+
+// Stats is a snapshot of a token's inner figures, for metrics.
+type Stats struct {
+	Sessions     int           // open now, of the pool
+	SessionLimit int           // at most
+	Busy         int           // in a call now
+	Stuck        int           // of these: abandoned by their caller, whose context ended
+	Keys         int           // external key ids in the index
+	Copies       int           // session copies alive
+	CopyAge      time.Duration // longest time that a copy ever went without its original being checked
+	Calls        uint64        // whole operations done
+	Failures     uint64        // of these: failed by the token's fault
+}
+
+// Stats returns the present figures.
+func (t *Token) Stats() Stats {
+	open := int(t.sessions.open.Load())
+	return Stats{
+		Sessions: open, SessionLimit: t.sessions.limit, Busy: max(open-len(t.idle), 0),
+		Stuck: int(t.sessions.stuck.Load()), Keys: len(t.index.load()),
+		Copies: int(t.copies.alive.Load()), CopyAge: time.Duration(t.copies.worstAge.Load()),
+		Calls: t.sessions.calls.Load(), Failures: t.sessions.failures.Load(),
+	}
+}
+
+// sessionCount counts sessions and calls. All fields but limit are updated
+// without a lock.
+type sessionCount struct {
+	limit    int // fixed when the token is opened
+	open     atomic.Int32
+	stuck    atomic.Int32
+	calls    atomic.Uint64
+	failures atomic.Uint64
+}

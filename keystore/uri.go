@@ -1,0 +1,187 @@
+package keystore
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// URI names a token, or an object in one, by RFC 7512. The zero value of a
+// field means that the URI does not say.
+type URI struct {
+	Token        string // CKA_LABEL of the token
+	Serial       string
+	Manufacturer string
+	Model        string
+	SlotID       *uint  // beware: some modules give a token another slot at each start
+	Object       string // label of an object, for key pairs
+	ID           []byte // CKA_ID of an object, for key pairs
+	ModulePath   string
+	PINSource    string // file:PATH, a bare path, or env:NAME
+
+	pinValue string
+}
+
+// ParseURI parses a PKCS#11 URI. An attribute that hyok does not use is an
+// error rather than ignored, since ignoring it could select another token. The
+// error never contains the PIN.
+func ParseURI(s string) (URI, error) {
+	rest, ok := strings.CutPrefix(s, "pkcs11:")
+	if !ok {
+		return URI{}, errors.New(`PKCS#11 URI must begin with "pkcs11:" (RFC 7512)`)
+	}
+	path, query, _ := strings.Cut(rest, "?")
+	var u URI
+	seen := map[string]bool{}
+	for _, part := range []struct{ text, sep string }{{path, ";"}, {query, "&"}} {
+		if part.text == "" {
+			continue
+		}
+		for _, attr := range strings.Split(part.text, part.sep) {
+			name, raw, ok := strings.Cut(attr, "=")
+			if !ok || name == "" {
+				return URI{}, errors.New("PKCS#11 URI has an attribute that is not name=value")
+			}
+			if seen[name] {
+				return URI{}, fmt.Errorf("PKCS#11 URI names %s twice", printable(name))
+			}
+			seen[name] = true
+			value, err := url.PathUnescape(raw)
+			if err != nil {
+				return URI{}, fmt.Errorf("PKCS#11 URI: the value of %s has a bad percent-encoding", printable(name))
+			}
+			if err := u.set(part.sep == "&", name, value); err != nil {
+				return URI{}, err
+			}
+		}
+	}
+	return u, nil
+}
+
+// set assigns one attribute; inQuery tells where it stood.
+func (u *URI) set(inQuery bool, name, value string) error {
+	targets := map[string]*string{
+		"token": &u.Token, "serial": &u.Serial, "manufacturer": &u.Manufacturer, "model": &u.Model, "object": &u.Object,
+	}
+	if inQuery {
+		targets = map[string]*string{"module-path": &u.ModulePath, "pin-source": &u.PINSource, "pin-value": &u.pinValue}
+	}
+	if target, ok := targets[name]; ok {
+		if value == "" {
+			return fmt.Errorf("PKCS#11 URI: %q is empty", name)
+		}
+		*target = value
+		return nil
+	}
+	switch {
+	case name == "slot-id" && !inQuery:
+		n, err := strconv.ParseUint(value, 10, 0)
+		if err != nil {
+			return errors.New("PKCS#11 URI: slot-id must be a decimal number")
+		}
+		slot := uint(n)
+		u.SlotID = &slot
+	case name == "id" && !inQuery:
+		u.ID = []byte(value)
+	case name == "type" && !inQuery:
+		if value != "private" {
+			return errors.New(`PKCS#11 URI: the only type supported is "private"`)
+		}
+	default:
+		return fmt.Errorf("PKCS#11 URI: attribute %s is not supported here (path: token, serial, manufacturer, model, slot-id, object, id, type; query: module-path, pin-source, pin-value)", printable(name))
+	}
+	return nil
+}
+
+// namesToken reports whether u says which token it means.
+func (u URI) namesToken() bool {
+	return u.Token != "" || u.Serial != "" || u.SlotID != nil
+}
+
+// String returns the URI in canonical order with a PIN value replaced by "...".
+func (u URI) String() string {
+	var path, query []string
+	add := func(to *[]string, name, value string) {
+		if value != "" {
+			*to = append(*to, name+"="+url.PathEscape(value))
+		}
+	}
+	add(&path, "token", u.Token)
+	add(&path, "serial", u.Serial)
+	add(&path, "manufacturer", u.Manufacturer)
+	add(&path, "model", u.Model)
+	if u.SlotID != nil {
+		path = append(path, fmt.Sprintf("slot-id=%d", *u.SlotID))
+	}
+	add(&path, "object", u.Object)
+	add(&path, "id", string(u.ID))
+	add(&query, "module-path", u.ModulePath)
+	add(&query, "pin-source", u.PINSource)
+	if u.pinValue != "" {
+		query = append(query, "pin-value=...")
+	}
+	s := "pkcs11:" + strings.Join(path, ";")
+	if len(query) > 0 {
+		s += "?" + strings.Join(query, "&")
+	}
+	return s
+}
+
+// GoString is String: a PIN must not reach a debug print either.
+func (u URI) GoString() string { return u.String() }
+
+// PIN reads the user PIN that the URI points to; relative paths are below dir.
+// A pin-value is refused unless allowValue is set, since a URI stands in
+// configuration files and process lists.
+func (u URI) PIN(dir string, allowValue bool) (string, error) {
+	switch {
+	case u.pinValue != "" && !allowValue:
+		return "", errors.New("PKCS#11 URI has a pin-value, which is not allowed here: put the PIN in a file of mode 0600 and name it by pin-source")
+	case u.pinValue != "":
+		return u.pinValue, nil
+	case strings.HasPrefix(u.PINSource, "|"):
+		return "", errors.New("PKCS#11 URI: a pin-source that is a command is not supported: use file:PATH or env:NAME")
+	case strings.HasPrefix(u.PINSource, "env:"):
+		name := strings.TrimPrefix(u.PINSource, "env:")
+		pin, ok := os.LookupEnv(name)
+		if !ok || pin == "" {
+			return "", fmt.Errorf("the environment variable %s, named as pin-source, is not set", printable(name))
+		}
+		return pin, nil
+	case u.PINSource != "":
+		return readPIN(u.PINSource, dir)
+	}
+	return "", errors.New("PKCS#11 URI names no pin-source: add ?pin-source=file:PATH")
+}
+
+// readPIN reads the first line of the file that a pin-source names.
+func readPIN(source, dir string) (string, error) {
+	path := strings.TrimPrefix(source, "file:")
+	path = strings.TrimPrefix(path, "//")
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read the PIN: %w", err)
+	}
+	defer clear(data)
+	pin, _, _ := strings.Cut(string(data), "\n")
+	pin = strings.TrimSuffix(pin, "\r")
+	if pin == "" {
+		return "", fmt.Errorf("the PIN file %s is empty", path)
+	}
+	return pin, nil
+}
+
+// printable bounds what an error repeats of its input.
+func printable(s string) string {
+	if len(s) > 40 {
+		s = s[:40] + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}
