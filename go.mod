@@ -11,3 +11,5 @@ require (
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/thales-e-security/pool v0.0.2 // indirect
 )
+
+require github.com/go-json-experiment/json v1.27.2
