@@ -223,16 +223,29 @@ type answer struct {
 
 func do(t *testing.T, client *http.Client, r *http.Request) answer {
 	t.Helper()
-	response, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
+	return start(client, r)(t)
+}
+
+// start sends a request in the background; the function waits for its answer.
+func start(client *http.Client, r *http.Request) func(t *testing.T) answer {
+	var got answer
+	done := make(chan error, 1)
+	go func() {
+		response, err := client.Do(r)
+		if err == nil {
+			got = answer{status: response.StatusCode, header: response.Header, major: response.ProtoMajor}
+			got.body, err = io.ReadAll(response.Body)
+			_ = response.Body.Close() // it has been read
+		}
+		done <- err
+	}()
+	return func(t *testing.T) answer {
+		t.Helper()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		return got
 	}
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{response.StatusCode, response.Header, content, response.ProtoMajor}
 }
 
 // post sends a signed request.

@@ -12,7 +12,13 @@ import (
 func eachProtocol(t *testing.T, p *proxy, test func(t *testing.T, client *http.Client)) {
 	for _, http2 := range []bool{false, true} {
 		client := p.client(t, http2)
-		t.Run(fmt.Sprintf("http2=%v", http2), func(t *testing.T) { test(t, client) })
+		t.Run(fmt.Sprintf("http2=%v", http2), func(t *testing.T) {
+			test(t, client)
+			if got := do(t, client, newRequest(t, http.MethodPost, p.url("/"), nil)); got.major != map[bool]int{false: 1, true: 2}[http2] {
+				t.Errorf("spoke HTTP/%d", got.major)
+			}
+			<-p.seen // of this request, if the test took its own
+		})
 	}
 }
 
