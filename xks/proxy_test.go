@@ -218,7 +218,8 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	major  int // of HTTP
+	major  int  // of HTTP
+	closed bool // the connection ends with this answer
 }
 
 func do(t *testing.T, client *http.Client, r *http.Request) answer {
@@ -233,7 +234,7 @@ func start(client *http.Client, r *http.Request) func(t *testing.T) answer {
 	go func() {
 		response, err := client.Do(r)
 		if err == nil {
-			got = answer{status: response.StatusCode, header: response.Header, major: response.ProtoMajor}
+			got = answer{status: response.StatusCode, header: response.Header, major: response.ProtoMajor, closed: response.Close}
 			got.body, err = io.ReadAll(response.Body)
 			_ = response.Body.Close() // it has been read
 		}
