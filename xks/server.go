@@ -117,10 +117,10 @@ func (s *Server) finish(c *call, w http.ResponseWriter) {
 	}
 	status := c.answer(w)
 	took := time.Since(c.start)
+	c.log(s.logger, status, took)
 	if s.observe != nil {
 		s.observe(Observation{c.storeName(), string(c.route.op), c.errorName(), status, took})
 	}
-	c.log(s.logger, status, took)
 	c.release()
 	s.calls.Put(c)
 }
