@@ -2,6 +2,7 @@ package xks
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -67,4 +68,78 @@ func contains(buffers [][]byte, text string) bool {
 		}
 	}
 	return false
+}
+
+// What a token decrypted is wiped, wherever it was kept.
+func TestDecryptedIsWiped(t *testing.T) {
+	p := startProxy(t, nil)
+	client, key := p.client(t, false), p.keys.keys["key-1"]
+	var opened [][]byte
+	key.after = func(operation string, _ *Sealed, plaintext *[]byte) {
+		if operation == "decrypt" {
+			opened = append(opened, *plaintext)
+		}
+	}
+	var sealed EncryptResponse
+	p.post(t, client, keyPath+"encrypt", withCDIV().json()).decodeInto(t, &sealed)
+	p.post(t, client, keyPath+"decrypt", decryptBody(sealed, exampleAAD).json()).decodeInto(t, new(DecryptResponse))
+	<-p.seen
+	<-p.seen
+	if len(opened) != 2 {
+		t.Fatalf("%d decryptions, want 2", len(opened))
+	}
+	for _, plaintext := range opened {
+		if !bytes.Equal(plaintext, make([]byte, len("Hello World!"))) {
+			t.Errorf("still there: %q", plaintext)
+		}
+	}
+}
+
+// stalled is a request body that comes when it is told to.
+type stalled struct {
+	io.Reader
+	asked chan<- struct{}
+	come  <-chan struct{}
+}
+
+func (s *stalled) Read(p []byte) (int, error) {
+	if s.asked != nil {
+		close(s.asked)
+		s.asked = nil
+		<-s.come
+	}
+	return s.Reader.Read(p)
+}
+
+func (*stalled) Close() error { return nil }
+
+// A request whose body comes when all places are taken is refused.
+func TestInFlightBoundAfterBody(t *testing.T) {
+	config := testConfig(newMemKeys("key-1"))
+	config.MaxInFlight = 1
+	server, err := NewServer(config, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := encryptBody().json()
+	r := newRequest(t, http.MethodPost, "https://localhost"+keyPath+"encrypt", in)
+	sign(r, in)
+	asked, come, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.Body = &stalled{bytes.NewReader(in), asked, come}
+	w := &discard{header: http.Header{}}
+	go func() { defer close(done); server.ServeHTTP(w, r) }()
+	<-asked
+	other := newCall()
+	other.begin(server.state.Load(), r)
+	if err := server.enter(other); err != nil {
+		t.Errorf("the one place is held by a request that waits for its body: %v", err)
+	}
+	close(come)
+	<-done
+	if w.status != http.StatusTooManyRequests {
+		t.Errorf("%d %s", w.status, w.body.Bytes())
+	}
+	if server.InFlight() != 1 {
+		t.Errorf("%d in flight, want 1", server.InFlight())
+	}
 }

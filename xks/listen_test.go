@@ -37,6 +37,7 @@ func TestMalformedHTTP(t *testing.T) {
 		"percent encoding":        "POST /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
 		"garbage":                 "\x00\x01\x02\x03\r\n\r\n",
 		"second request":          "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nbroken\r\n\r\n",
+		"options":                 "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 		"HTTP/2 without the ALPN": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,6 +121,9 @@ func TestChunkedBody(t *testing.T) {
 				got.decodeInto(t, new(EncryptResponse))
 			} else {
 				got.wantError(t, want)
+				if got.major == 1 && !got.closed {
+					t.Error("the connection is kept, with the rest of the body on it")
+				}
 			}
 		}
 	})

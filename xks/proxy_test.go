@@ -65,7 +65,12 @@ func testConfig(keys Keys) Config {
 	return Config{
 		Stores: []Store{{
 			Name: "main", Prefix: "/t1", Keys: keys,
-			Allow:       func(id string) bool { return !strings.HasPrefix(id, "foreign") },
+			Allow: func(id string) bool {
+				if !validKeyID(id) {
+					panic("asked about what is no key id")
+				}
+				return !strings.HasPrefix(id, "foreign")
+			},
 			Credentials: []Credential{testCredential},
 			Regions:     []string{"us-east-1", "eu-west-1"},
 		}},
