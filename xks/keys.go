@@ -31,7 +31,8 @@ type Key interface {
 	// Encrypt seals plaintext under a version with an IV from the token.
 	Encrypt(ctx context.Context, version uint32, plaintext, aad []byte) (Sealed, error)
 	// Decrypt opens what Encrypt, or another proxy, sealed under a version. A
-	// version that does not exist is InvalidCiphertextException.
+	// version that does not exist is InvalidCiphertextException. The plaintext
+	// is the caller's, who wipes it; it shares no memory with sealed.
 	Decrypt(ctx context.Context, version uint32, sealed Sealed, aad []byte) ([]byte, error)
 }
 

@@ -1,0 +1,192 @@
+package xks
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// plainListener accepts connections without TLS.
+type plainListener struct{ net.Listener }
+
+func (l plainListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return jsonConn{conn}, nil
+}
+
+// tlsListener accepts connections with the TLS handshake done. net/http would
+// do it too, but would then write its own error answers to the connection.
+type tlsListener struct {
+	inner    net.Listener
+	config   *tls.Config
+	logger   *slog.Logger
+	accepted chan accepted // by run and handshake, for Accept
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup // run and its handshakes
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// newTLSListener starts to accept. current is what new connections use.
+func newTLSListener(inner net.Listener, current *atomic.Pointer[tls.Config], logger *slog.Logger) *tlsListener {
+	l := &tlsListener{
+		inner:    inner,
+		logger:   logger,
+		accepted: make(chan accepted),
+		config: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil },
+		},
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.running.Go(l.run)
+	return l
+}
+
+func (l *tlsListener) Addr() net.Addr { return l.inner.Addr() }
+
+// Accept returns the next connection whose handshake is done.
+func (l *tlsListener) Accept() (net.Conn, error) {
+	select {
+	case a := <-l.accepted:
+		return a.conn, a.err
+	case <-l.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends run and all handshakes and waits for them.
+func (l *tlsListener) Close() error {
+	l.cancel()
+	err := l.inner.Close()
+	l.running.Wait()
+	return err
+}
+
+// run hands errors to Accept, whose caller knows which of them to wait after.
+func (l *tlsListener) run() {
+	for {
+		conn, err := l.inner.Accept()
+		if err == nil {
+			l.running.Go(func() { l.handshake(conn) })
+			continue
+		}
+		if !l.hand(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+// hand gives Accept its next result, unless the listener is closed first.
+func (l *tlsListener) hand(a accepted) bool {
+	select {
+	case l.accepted <- a:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+func (l *tlsListener) handshake(raw net.Conn) {
+	conn := tls.Server(raw, l.config)
+	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		l.refused(raw, err)
+		return
+	}
+	var ready net.Conn = conn
+	if conn.ConnectionState().NegotiatedProtocol != "h2" {
+		ready = jsonTLSConn{jsonConn{conn}, conn}
+	}
+	if !l.hand(accepted{conn: ready}) {
+		// Nothing was asked on it yet.
+		_ = conn.Close()
+	}
+}
+
+func (l *tlsListener) refused(raw net.Conn, err error) {
+	defer func() { _ = raw.Close() }() // it is given up either way
+	var notTLS tls.RecordHeaderError
+	if errors.As(err, &notTLS) && notTLS.Conn != nil && looksLikeHTTP(notTLS.RecordHeader) {
+		_ = raw.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = raw.Write(malformed("This port speaks HTTPS: use https in the URL."))
+	}
+	// A load balancer's TCP probe is no event.
+	if !errors.Is(err, io.EOF) {
+		l.logger.Info("TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", err.Error())
+	}
+}
+
+func looksLikeHTTP(header [5]byte) bool {
+	switch string(header[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
+
+// jsonConn replaces the error answers that net/http writes by itself, before
+// any handler, by JSON.
+type jsonConn struct{ net.Conn }
+
+func (c jsonConn) Write(p []byte) (int, error) {
+	if !isCanned(p) {
+		return c.Conn.Write(p)
+	}
+	if _, err := c.Conn.Write(malformed("The HTTP request is malformed or its headers are too large.")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// CloseWrite lets net/http end a connection without losing its last answer.
+func (c jsonConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return nil
+}
+
+// jsonTLSConn shows net/http the state of the TLS connection inside.
+type jsonTLSConn struct {
+	jsonConn
+	conn *tls.Conn
+}
+
+func (c jsonTLSConn) ConnectionState() tls.ConnectionState { return c.conn.ConnectionState() }
+
+// isCanned reports whether p is an error answer of net/http's own: those have
+// a body of plain text, or, of an Expect header that it does not know, none.
+// Our answers have JSON, and continue with nothing like a status line when
+// they take several writes.
+func isCanned(p []byte) bool {
+	const statusAt = len("HTTP/1.1 ")
+	if len(p) < statusAt+3 || !bytes.HasPrefix(p, []byte("HTTP/1.")) || p[statusAt] != '4' && p[statusAt] != '5' {
+		return false
+	}
+	return string(p[statusAt:statusAt+3]) == "417" ||
+		bytes.Contains(p, []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))
+}
+
+// malformed is a whole HTTP/1.1 answer to what is no proper request.
+func malformed(message string) []byte {
+	body := appendError(nil, refuse(ValidationException, "%s", message))
+	return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		len(body), body)
+}

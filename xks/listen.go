@@ -1,0 +1,107 @@
+package xks
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Default timeouts and sizes of a [Listener].
+const (
+	defaultReadTimeout  = 10 * time.Second
+	defaultWriteTimeout = 10 * time.Second
+	defaultIdleTimeout  = 5 * time.Minute // AWS KMS keeps connections for the next request
+	handshakeTimeout    = 5 * time.Second
+	readHeaderTimeout   = 5 * time.Second
+	maxHeaderBytes      = 16 << 10
+)
+
+// ListenerOptions says how a [Listener] serves.
+type ListenerOptions struct {
+	TLS    *TLSOptions // nil: plain HTTP/1.1
+	Logger *slog.Logger
+	// ReadTimeout bounds the reading of one request, WriteTimeout its answer,
+	// IdleTimeout the wait for the next. Defaults: 10 s, 10 s, 5 min.
+	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+}
+
+// Listener serves a handler, as a rule a [Server], over HTTPS (HTTP/1.1 and
+// HTTP/2) or plain HTTP/1.1. Where net/http refuses a malformed request by
+// itself, the peer gets the JSON of a ValidationException.
+type Listener struct {
+	server *http.Server
+	inner  net.Listener
+	logger *slog.Logger
+	tls    atomic.Pointer[tls.Config] // nil: plain; replaced by SetTLS, never changed
+}
+
+// NewListener prepares to serve connections of inner, which it will close.
+func NewListener(inner net.Listener, handler http.Handler, options ListenerOptions) (*Listener, error) {
+	l := &Listener{inner: inner, logger: options.Logger}
+	if options.TLS != nil {
+		config, err := options.TLS.config()
+		if err != nil {
+			return nil, err
+		}
+		l.tls.Store(config)
+	}
+	l.server = &http.Server{
+		Handler:                      handler,
+		ReadHeaderTimeout:            readHeaderTimeout,
+		ReadTimeout:                  cmp.Or(options.ReadTimeout, defaultReadTimeout),
+		WriteTimeout:                 cmp.Or(options.WriteTimeout, defaultWriteTimeout),
+		IdleTimeout:                  cmp.Or(options.IdleTimeout, defaultIdleTimeout),
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(options.Logger.Handler(), slog.LevelWarn),
+	}
+	return l, nil
+}
+
+// Addr returns the address that connections are accepted on.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// SetTLS makes new connections use other options. Those that are open keep
+// what they were opened with. It fails, changing nothing, if the options are
+// not usable or the listener is a plain one.
+func (l *Listener) SetTLS(options TLSOptions) error {
+	if l.tls.Load() == nil {
+		return errors.New("a plain HTTP listener has no TLS options")
+	}
+	config, err := options.config()
+	if err != nil {
+		return err
+	}
+	l.tls.Store(config)
+	return nil
+}
+
+// Serve serves until Shutdown, and then returns nil at once.
+func (l *Listener) Serve() error {
+	var conns net.Listener = plainListener{l.inner}
+	if l.tls.Load() != nil {
+		conns = newTLSListener(l.inner, &l.tls, l.logger)
+	}
+	if err := l.server.Serve(conns); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown accepts no more connections and no more requests, finishes those
+// that are in flight, and returns when they are done. When the context ends
+// first it closes what is left and returns the context's error.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	err := l.server.Shutdown(ctx)
+	if err != nil {
+		// What is left is cut off: there is nothing to do about an error.
+		_ = l.server.Close()
+	}
+	return err
+}
