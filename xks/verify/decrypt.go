@@ -120,7 +120,7 @@ func damageChecks() []Check {
 		tampering("ciphertext.truncated", "truncated ciphertext is InvalidCiphertextException", badCiphertext, aad, length(ciphertext, len(samplePlaintext)-1)),
 		tampering("ciphertext.extended", "ciphertext with a byte more is InvalidCiphertextException", badCiphertext, aad, length(ciphertext, len(samplePlaintext)+1)),
 		tampering("ciphertext.empty", "empty ciphertext is refused", badInput, aad, length(ciphertext, 0)),
-		tampering("iv.other", "an initializationVector of 16 bytes that was not used is InvalidCiphertextException", badCiphertext, aad,
+		tampering("iv.other", "an initializationVector of 16 bytes that was not used is refused", badInput, aad,
 			func(s *sealed, _ *[]byte) error { s.iv = filled(16); return nil }),
 		tampering("iv.empty", "an empty initializationVector is refused", badInput, aad, length(iv, 0)),
 		tampering("iv.short", "an initializationVector of 11 bytes is refused", badInput, aad, length(iv, 11)),
