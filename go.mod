@@ -1,3 +1,5 @@
 module github.com/hyok-kms/hyok
 
 go 1.26.0
+
+require github.com/spf13/pflag v1.1.0
