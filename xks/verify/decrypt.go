@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -102,7 +101,7 @@ func flipped(b []byte, i int) []byte {
 // damageChecks alter ciphertext, IV and tag.
 func damageChecks() []Check {
 	aad := []byte(sampleAAD)
-	// length replaces a member by n of its bytes, repeated if it has fewer.
+	// length cuts a member to n bytes, or fills it up with zeros.
 	length := func(member func(*sealed) *[]byte, n int) func(*sealed, *[]byte) error {
 		return func(s *sealed, _ *[]byte) error {
 			m := member(s)
@@ -192,7 +191,7 @@ func otherKey(ctx context.Context, p *prober) error {
 	}
 	s, err := p.seal(ctx, p.target.EncryptOnlyKeyID, []byte(samplePlaintext), nil)
 	if err != nil {
-		return errors.Join(errors.New("with the encrypt-only key"), err)
+		return fmt.Errorf("with the encrypt-only key: %w", err)
 	}
 	return p.open(ctx, p.target.KeyID, s, nil).refused(badCiphertext.names()...)
 }

@@ -187,7 +187,7 @@ func judge(c Check, err error) Result {
 	if err == nil {
 		return r
 	}
-	r.Status, r.Detail = Fail, err.Error()
+	r.Status, r.Detail = Fail, strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors: one line all the same
 	if v, ok := errors.AsType[*verdict](err); ok {
 		r.Status = v.status
 	} else if c.Level != Must {
