@@ -66,7 +66,7 @@ type MetadataResponse struct {
 // EncryptRequest is the body of Encrypt as a client sends it.
 type EncryptRequest struct {
 	RequestMetadata RequestMetadata `json:"requestMetadata,omitzero"`
-	AAD             []byte          `json:"additionalAuthenticatedData,omitempty"`
+	AAD             []byte          `json:"additionalAuthenticatedData,omitzero"` // nil is absent, empty is sent
 	Plaintext       []byte          `json:"plaintext"`
 	Algorithm       string          `json:"encryptionAlgorithm"`
 	CDIVAlgorithm   string          `json:"ciphertextDataIntegrityValueAlgorithm,omitzero"`
@@ -84,10 +84,10 @@ type EncryptResponse struct {
 // DecryptRequest is the body of Decrypt as a client sends it.
 type DecryptRequest struct {
 	RequestMetadata RequestMetadata `json:"requestMetadata,omitzero"`
-	AAD             []byte          `json:"additionalAuthenticatedData,omitempty"`
+	AAD             []byte          `json:"additionalAuthenticatedData,omitzero"` // nil is absent, empty is sent
 	Tag             []byte          `json:"authenticationTag"`
 	Ciphertext      []byte          `json:"ciphertext"`
-	Metadata        []byte          `json:"ciphertextMetadata,omitempty"`
+	Metadata        []byte          `json:"ciphertextMetadata,omitzero"` // as AAD
 	Algorithm       string          `json:"encryptionAlgorithm"`
 	IV              []byte          `json:"initializationVector"`
 }

@@ -1,0 +1,141 @@
+package sigv4
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// DefaultMaxSkew is the clock skew, both ways, that the specification of the
+// XKS proxy API allows (appendix A, task 4).
+const DefaultMaxSkew = 5 * time.Minute
+
+// Verifier verifies the requests of one service. It is safe for concurrent use
+// and must not be copied after the first.
+type Verifier struct {
+	Service string           // the service name that signatures must be for
+	MaxSkew time.Duration    // largest difference of clocks; 0 means DefaultMaxSkew
+	Now     func() time.Time // nil means time.Now
+
+	unknown Secret // what CheckUnknown computes with
+}
+
+// Parse checks everything of the request's signature that needs no secret. An
+// error is always an [Error].
+func (v *Verifier) Parse(r *http.Request) (*Authorization, error) {
+	if err := checkURL(r.URL); err != nil {
+		return nil, err
+	}
+	headers := r.Header["Authorization"]
+	if len(headers) != 1 {
+		return nil, errHeaderCount
+	}
+	a := &Authorization{unknown: &v.unknown}
+	if err := a.parse(headers[0]); err != nil {
+		return nil, err
+	}
+	if a.Scope.Service != v.Service {
+		return nil, errService
+	}
+	for _, name := range a.SignedHeaders {
+		if !hasHeader(r, name) {
+			return nil, errAbsentHeader
+		}
+	}
+	if err := v.checkDate(a, r); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (v *Verifier) checkDate(a *Authorization, r *http.Request) error {
+	dates := r.Header["X-Amz-Date"]
+	if len(dates) != 1 {
+		return errDate
+	}
+	at, err := parseDate(dates[0])
+	if err != nil {
+		return err
+	}
+	a.date = dates[0]
+	if a.Scope.Date != a.date[:len("20060102")] {
+		return errScopeDate
+	}
+	now, skew := time.Now, v.MaxSkew
+	if v.Now != nil {
+		now = v.Now
+	}
+	if skew == 0 {
+		skew = DefaultMaxSkew
+	}
+	if now().Sub(at).Abs() > skew {
+		return errSkew
+	}
+	return nil
+}
+
+// parseDate is stricter than time.Parse, which takes fractions of a second too.
+func parseDate(s string) (time.Time, error) {
+	if len(s) != len(dateFormat) {
+		return time.Time{}, errDate
+	}
+	at, err := time.Parse(dateFormat, s)
+	if err != nil {
+		return time.Time{}, errDate
+	}
+	return at, nil
+}
+
+// checkURL refuses what has more than one canonical form: see the package's
+// documentation.
+func checkURL(u *url.URL) error {
+	if path := u.EscapedPath(); path != "" && path != "/" {
+		if path[0] != '/' {
+			return errPath
+		}
+		for rest, more := path[1:], true; more; {
+			var segment string
+			segment, rest, more = strings.Cut(rest, "/")
+			if segment == "." || segment == ".." || segment == "" && more {
+				return errPath
+			}
+		}
+	}
+	if u.RawQuery != "" {
+		if _, err := url.ParseQuery(u.RawQuery); err != nil {
+			return errQuery
+		}
+	}
+	return nil
+}
+
+// Check reports, as an [Error], that the signature of r with its whole body is
+// not one made with s. r is the request that Parse was given.
+func (a *Authorization) Check(r *http.Request, body []byte, s *Secret) error {
+	t := toSign{request: r, scope: a.Scope, headers: a.SignedHeaders, date: a.date, bodyHash: sha256.Sum256(body)}
+	if claimed, ok := r.Header["X-Amz-Content-Sha256"]; ok {
+		var digits [2 * sha256.Size]byte
+		hex.Encode(digits[:], t.bodyHash[:])
+		if len(claimed) != 1 || claimed[0] != string(digits[:]) {
+			return errContentSHA256
+		}
+	}
+	sum := t.signature(s)
+	if subtle.ConstantTimeCompare(sum[:], a.signature[:]) != 1 {
+		return errMismatch
+	}
+	return nil
+}
+
+// CheckUnknown fails as Check does with a wrong secret and takes as long. It is
+// for an access key id that nobody knows, so that the time does not tell.
+func (a *Authorization) CheckUnknown(r *http.Request, body []byte) error {
+	if err := a.Check(r, body, a.unknown); err != nil {
+		return err
+	}
+	return errMismatch // somebody guessed what we compute with
+}
