@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +125,7 @@ func TestTransportKinds(t *testing.T) {
 	}()
 	plain := serve(t, http.NotFoundHandler())
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = nil
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it says what we provoke
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	for _, tc := range []struct{ name, url, want string }{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,10 @@ func newWorker(l *Load, w *workload) (*worker, error) {
 	}
 	t := l.Transport.Clone()
 	t.MaxConnsPerHost = 1
+	if c := t.TLSClientConfig; c != nil {
+		// A clone shares this list, and net/http writes to it for HTTP/2.
+		c.NextProtos = slices.Clone(c.NextProtos)
+	}
 	return &worker{load: l, workload: w, transport: t, pacer: p}, nil
 }
 
