@@ -221,10 +221,17 @@ func TestStoppedInAStall(t *testing.T) {
 	}}
 	l := newLoad(serve(t, proxy))
 	l.Rate, l.Requests, l.Connections = 1000, 100_000, 1
-	var stopped sync.Once
+	stopped, frozen := false, int64(0)
 	r, err := Run(ctx, l, func(p Progress) {
-		if p.Due > p.Done+200 { // one request can be under way: 199 wait
-			stopped.Do(func() { cancel(); close(release) })
+		switch {
+		case !stopped && p.Due > p.Done+200: // one request can be under way: 199 wait
+			cancel()
+			stopped = true
+		case stopped && frozen >= 0 && p.Due == frozen: // nothing comes due any more
+			close(release)
+			frozen = -1
+		case stopped && frozen >= 0:
+			frozen = p.Due
 		}
 	})
 	if err != nil {
@@ -271,4 +278,32 @@ func TestSenselessLoads(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// Whatever a proxy answers, a report of it is fit to print.
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, []byte(`{"ciphertext":"AAAA","authenticationTag":"AAAA","initializationVector":"AAAA"}`))
+	f.Add(200, []byte(`{"plaintext":"AAAA"}`))
+	f.Add(400, []byte(`{"errorName":"ValidationException","errorMessage":"\u001b[2J"}`))
+	f.Add(502, []byte("<html>"))
+	l := Load{KeyIDs: []string{"a"}, PlaintextSize: 3, CDIV: true}
+	w := newWorkload(&l)
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		for _, c := range []call{{decrypt: true}, {}} {
+			got, example := w.check(&c, body)
+			if status != http.StatusOK {
+				got, example = errorAnswer(status, body)
+			}
+			if status != http.StatusOK && got == "" {
+				t.Errorf("status %d with %q is no failure", status, body)
+			}
+			if example != printable(example) || got.kind() != KindAnswer {
+				t.Errorf("%q (%s) with example %q", got, got.kind(), example)
+			}
+		}
+		// What an Encrypt answers goes into requests to decrypt, or is refused.
+		if c, err := w.decryptCall("a", body); err == nil && len(w.bodyFor(&c, 1)) != len(c.body) {
+			t.Error("the number of the request changed the size of its body")
+		}
+	})
 }

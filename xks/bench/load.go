@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func (l *Load) Validate() error {
 		return fmt.Errorf("additional authenticated data of %d bytes: it must have 0 to %d", l.AADSize, xks.MinAADLimit)
 	case l.Connections < 1:
 		return fmt.Errorf("%d connections: at least one is needed", l.Connections)
-	case !(l.Rate >= 0 && l.Rate <= maxRate): // also false for NaN
+	case math.IsNaN(l.Rate) || l.Rate < 0 || l.Rate > maxRate:
 		return fmt.Errorf("rate of %g a second: it must be between 0 (closed loop) and %g", l.Rate, float64(maxRate))
 	case l.Requests < 0 || l.Requests == 0 && l.Duration <= 0:
 		return errors.New("a positive duration or number of requests is needed")

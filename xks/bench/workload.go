@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -99,7 +100,7 @@ func (w *workload) encryptCalls(keyIDs []string) ([]call, error) {
 func (w *workload) decryptCall(keyID string, answer []byte) (call, error) {
 	var sealed xks.EncryptResponse
 	if err := json.Unmarshal(answer, &sealed); err != nil {
-		return call{}, fmt.Errorf("answer to Encrypt: %w", err)
+		return call{}, errors.New("answer to Encrypt: " + notTheJSON)
 	}
 	body, err := json.Marshal(&xks.DecryptRequest{
 		RequestMetadata: w.metadata("Decrypt"),
