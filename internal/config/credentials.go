@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -52,7 +51,7 @@ func (c *Config) readCredentials() []error {
 
 // loadCredentials reads a credentials file that its owner alone can reach.
 func loadCredentials(path string) ([]Credential, error) {
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}

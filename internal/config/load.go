@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // maxFileSize bounds every file that Load reads, in bytes.
@@ -123,12 +124,17 @@ func checkPEM(path string, data []byte) error {
 
 // readFile reads a whole file of a bounded size. Its errors are of type *Error.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	return readOpen(f)
+}
+
+// open does not wait for a writer where path is a named pipe.
+func open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 func readOpen(f *os.File) ([]byte, error) {
