@@ -73,7 +73,7 @@ func (v value) entries() []entry {
 			continue
 		}
 		name := key.node.Value
-		key.name = strings.TrimPrefix(v.name+"."+name, ".")
+		key.name = v.child(name)
 		if line, ok := lines[name]; ok {
 			key.fail("is given twice: first in line %d", line)
 			continue
@@ -100,8 +100,17 @@ func (v value) members(names ...string) func(name string) value {
 		if m, ok := all[name]; ok {
 			return m
 		}
-		return value{d: v.d, name: strings.TrimPrefix(v.name+"."+name, ".")}
+		return value{d: v.d, name: v.child(name)}
 	}
+}
+
+// child returns the name of a member of v. A malformed name may be a misplaced
+// secret and is not repeated.
+func (v value) child(name string) string {
+	if !nameForm.MatchString(name) {
+		name = "?"
+	}
+	return strings.TrimPrefix(v.name+"."+name, ".")
 }
 
 // required records an error at the parent v where its member m is absent.
