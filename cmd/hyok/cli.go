@@ -96,7 +96,7 @@ func asGroup(group *cobra.Command) {
 		}
 		hint := ""
 		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-			hint = "; did you mean " + strings.Join(similar, " or ") + "?"
+			hint = " (did you mean " + strings.Join(similar, " or ") + "?)"
 		}
 		return usagef("unknown command %q%s; see '%s --help'", args[0], hint, cmd.CommandPath())
 	}

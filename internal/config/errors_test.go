@@ -16,7 +16,7 @@ func TestLoadRefuses(t *testing.T) {
 		old, new string
 		want     string // without the folder of the file
 	}{
-		{"version: 1", "version: 2", "hyok.yaml:2:10: version: must be a whole number from 1 to 1"},
+		{"version: 1", "version: 2", "hyok.yaml:2:10: version: must be 1"},
 		{"version: 1\n", "", "hyok.yaml:2:1: version: is missing"},
 		{"version: 1", "Version: 1", "hyok.yaml:2:1: unknown name: the names here are version,"},
 		{"version: 1", "version: &a 1", "hyok.yaml:2:10: version: must be written out"},

@@ -22,24 +22,39 @@ const maxFileSize = 8 << 20
 // where there are any. The error joins everything that is wrong, each an
 // [*Error].
 func Load(path string, profiles ...string) (*Config, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("find the configuration file: %w", err)
-	}
-	self := identify(path) // before it is read, so that no later change is missed
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	c, errs := parse(path, data, profiles)
-	c.seen = takeSnapshot(c.Files())
-	c.seen[path] = self
-	errs = append(errs, c.readCredentials()...)
+	c, errs := read(path, profiles)
 	errs = append(errs, c.checkFiles()...)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	return c, nil
+}
+
+// Read is Load without the files that only a server uses: certificates, their
+// keys, SoftHSM2's configuration.
+func Read(path string, profiles ...string) (*Config, error) {
+	c, errs := read(path, profiles)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// read returns what it understood of the configuration with all errors.
+func read(path string, profiles []string) (*Config, []error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return &Config{}, []error{fmt.Errorf("find the configuration file: %w", err)}
+	}
+	self := identify(path) // before it is read, so that no later change is missed
+	data, err := readFile(path)
+	if err != nil {
+		return &Config{}, []error{err}
+	}
+	c, errs := parse(path, data, profiles)
+	c.seen = takeSnapshot(c.Files())
+	c.seen[path] = self
+	return c, append(errs, c.readCredentials()...)
 }
 
 // checkFiles checks the files whose contents others use.

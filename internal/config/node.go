@@ -14,7 +14,7 @@ import (
 // not used, because its type errors quote the value.
 type decoder struct {
 	file string
-	errs []error
+	errs []*Error
 }
 
 // value is a place in the file: a node and its name. Its node is nil where the
@@ -179,6 +179,9 @@ func (v value) boolean() bool {
 
 func (v value) integer(least, most, otherwise int) int {
 	want := fmt.Sprintf("a whole number from %d to %d", least, most)
+	if least == most {
+		want = strconv.Itoa(least)
+	}
 	if !v.is(yaml.ScalarNode, "!!int", want) {
 		return otherwise
 	}

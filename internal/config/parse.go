@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -36,7 +37,14 @@ func parse(path string, data []byte, profiles []string) (*Config, []error) {
 		return c, []error{err}
 	}
 	p.config(value{d: &p.decoder, node: doc.Content[0]}, c)
-	return c, p.errs
+	slices.SortStableFunc(p.errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	var errs []error
+	for _, e := range p.errs {
+		errs = append(errs, e)
+	}
+	return c, errs
 }
 
 // parseDocument returns the one document of data.
