@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -106,8 +108,10 @@ func editCredentials(path, store string, change func([]Credential) ([]Credential
 // editing is a configuration file whose lock is held.
 type editing struct {
 	config  *Config
+	data    []byte
 	doc     *yaml.Node
 	changed bool // doc, so that it is to be written
+	spliced text // data with the same change, where that could be made
 }
 
 // edit calls change with the file's lock held, and writes the file back where
@@ -135,7 +139,7 @@ func edit(path string, change func(*editing) error) (err error) {
 	if err != nil {
 		return err
 	}
-	e := &editing{config: c, doc: doc}
+	e := &editing{config: c, data: data, doc: doc}
 	if err := change(e); err != nil || !e.changed {
 		return err
 	}
@@ -147,14 +151,27 @@ func edit(path string, change func(*editing) error) (err error) {
 
 // encode returns the edited file, if it is a good one.
 func (e *editing) encode() ([]byte, error) {
+	data, err := encodeNode(e.doc)
+	if err != nil {
+		return nil, fmt.Errorf("write %s as YAML: %w", e.config.Path, err)
+	}
+	want, errs := parse(e.config.Path, data, nil)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	spliced := []byte(strings.Join(e.spliced, ""))
+	if got, errs := parse(e.config.Path, spliced, nil); len(errs) == 0 && reflect.DeepEqual(got, want) {
+		return spliced, nil
+	}
+	return data, nil
+}
+
+func encodeNode(node *yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := errors.Join(enc.Encode(e.doc), enc.Close()); err != nil {
-		return nil, fmt.Errorf("write %s as YAML: %w", e.config.Path, err)
-	}
-	_, errs := parse(e.config.Path, out.Bytes(), nil)
-	return out.Bytes(), errors.Join(errs...)
+	err := errors.Join(enc.Encode(node), enc.Close())
+	return out.Bytes(), err
 }
 
 // createCredentials is called after addStore, before the configuration file that
@@ -189,10 +206,14 @@ func (e *editing) addKeys(store string, ids []string) error {
 		return fmt.Errorf("key store %s takes its keys by the pattern %s: edit it in %s", store, s.KeyPattern, e.config.Path)
 	}
 	list := member(member(member(e.doc.Content[0], "stores"), store), "keys")
+	return e.addItems(list, slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(s.Keys, id) }))
+}
+
+// addItems adds external key ids to a list.
+func (e *editing) addItems(list *yaml.Node, ids []string) error {
+	var nodes []*yaml.Node
+	var items []string
 	for _, id := range ids {
-		if slices.Contains(s.Keys, id) {
-			continue
-		}
 		if err := ValidateKeyID(id); err != nil {
 			return fmt.Errorf("key id %q %w", id, err)
 		}
@@ -200,7 +221,16 @@ func (e *editing) addKeys(store string, ids []string) error {
 		if err := node.Encode(id); err != nil {
 			return err
 		}
-		list.Content = append(list.Content, &node)
+		item, err := encodeNode(&node)
+		if err != nil {
+			return err
+		}
+		nodes = append(nodes, &node)
+		items = append(items, strings.TrimSpace(string(item)))
+	}
+	if len(nodes) > 0 {
+		e.spliced = spliceItems(splitText(e.data), list, items)
+		list.Content = append(list.Content, nodes...)
 		e.changed = true
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -45,7 +46,7 @@ func TestAddStoreKeepsCommentsAndOrder(t *testing.T) {
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("the rest changed from\n%+v to\n%+v", before, after)
 	}
-	expectLines(t, path, "# our proxy", "version: 1", "main: # the first one", "# the other one", "prod:", `"7":`, "listeners:", "log:")
+	expectLines(t, path, "# our proxy", "version: 1", "main:   # the first one", "# the other one", "prod:", `"7":`, "listeners:", "log:")
 	expectMode(t, path, 0o600)
 	expectMode(t, file, 0o600)
 }
@@ -68,6 +69,79 @@ func TestAddStoreToAFileWithout(t *testing.T) {
 		expectMode(t, filepath.Dir(file), 0o700|fs.ModeDir)
 		expectLines(t, path, "stores:", "  first:", "    tokens: [main]", "    credentials: secret/a.json")
 	}
+}
+
+// TestEditsLeaveTheRestOfTheTextAlone looks at the text, the other tests at its
+// meaning.
+func TestEditsLeaveTheRestOfTheTextAlone(t *testing.T) {
+	const head, foot = "# head\n\nversion:   1\n\ntokens:\n    main:\n        uri: 'pkcs11:token=a'   # x\n\n", "\n# The listeners\nlisteners: [ {address: 127.0.0.1:0, plain_http: true} ]\n"
+	const store = "default:\n        tokens: [main]\n        credentials: credentials/default.json\n"
+	const added = "n:\n  prefix: /n\n  tokens: [main]\n  keys: []\n  credentials: credentials/n.json\n"
+	indent := func(n int, s string) string {
+		return regexp.MustCompile("(?m)^(.)").ReplaceAllString(s, strings.Repeat(" ", n)+"$1")
+	}
+	for name, test := range map[string]struct {
+		before, after string
+		keys          bool // add keys rather than a store
+	}{
+		"lines":         {head + "stores:\n    " + store + "        keys: [a]\n        # old\n" + foot, head + "stores:\n    " + store + "        keys: [a]\n        # old\n" + indent(4, strings.Replace(added, "n:", `"n":`, 1)) + foot, false},
+		"at the end":    {head + foot + "stores:\n  " + store + "        keys: [a]", head + foot + "stores:\n  " + store + "        keys: [a]\n" + indent(2, strings.Replace(added, "n:", `"n":`, 1)), false},
+		"empty":         {head + "stores: {} # none\n" + foot, head + "stores: # none\n" + indent(2, strings.Replace(added, "n:", `"n":`, 1)) + foot, false},
+		"missing":       {head + foot, head + foot + "stores:\n" + indent(2, strings.Replace(added, "n:", `"n":`, 1)), false},
+		"keys brackets": {head + "stores:\n    " + store + "        keys: [a , 'b' ]  # two\n" + foot, head + "stores:\n    " + store + "        keys: [a , 'b' , k, \"7\"]  # two\n" + foot, true},
+		"keys none":     {head + "stores:\n    " + store + "        keys: []\n" + foot, head + "stores:\n    " + store + "        keys: [k, \"7\"]\n" + foot, true},
+		"keys lines":    {head + "stores:\n    " + store + "        keys:\n        - a # x\n\n" + foot, head + "stores:\n    " + store + "        keys:\n        - a # x\n        - k\n        - \"7\"\n\n" + foot, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := folder(t, test.before)
+			var err error
+			if test.keys {
+				err = AddStoreKeys(path, "default", "k", "7")
+			} else {
+				_, err = AddStore(path, Store{Name: "n", Prefix: "/n", Tokens: []string{"main"}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != test.after {
+				t.Errorf("%v, got\n%s\nwant\n%s", err, got, test.after)
+			}
+		})
+	}
+}
+
+// TestEditsOfUnusualTextFallBack has texts that cannot be changed in place.
+func TestEditsOfUnusualTextFallBack(t *testing.T) {
+	const rest = "version: 1\nlisteners: [{address: 127.0.0.1:0, plain_http: true}]\ntokens: {main: {uri: 'pkcs11:a=b'}}\n"
+	const store = "tokens: [main], credentials: credentials/default.json, keys: "
+	for _, text := range []string{
+		rest + "stores: {default: {" + store + "[a]}}\n",
+		rest + "stores: {default: {" + store + "[\n  a, # ]\n  b\n ]}}\n",
+		rest + "stores: {default: {" + store + "[a,]}}\n...\n",
+		utf16LE(rest + "stores: {default: {" + store + "[a]}}\n"),
+		strings.ReplaceAll(rest, "\n", "\r") + "stores: {default: {" + store + "[a]}}\r",
+		"{version: 1, listeners: [{address: '127.0.0.1:0', plain_http: true}], tokens: {main: {uri: 'pkcs11:a=b'}}, stores: {default: {" + store + "[a]}}}",
+	} {
+		path := folder(t, text)
+		if err := AddStoreKeys(path, "default", "k"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := AddStore(path, Store{Name: "new", Prefix: "/n", Tokens: []string{"main"}, Keys: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys := c.Store("default").Keys; keys[0] != "a" || keys[len(keys)-1] != "k" || c.Store("new") == nil {
+			t.Errorf("after the edits of\n%s\nstores are %+v", text, c.Stores)
+		}
+	}
+}
+
+// utf16LE encodes ASCII text.
+func utf16LE(s string) string {
+	return "\xff\xfe" + strings.Join(strings.Split(s, ""), "\x00") + "\x00"
 }
 
 func TestAddStoreRefuses(t *testing.T) {
@@ -159,7 +233,7 @@ func TestEditRefusesABrokenFile(t *testing.T) {
 
 // The edits of many goroutines in several processes are all there in the end.
 func TestConcurrentEditsLoseNothing(t *testing.T) {
-	const processes, edits = 3, 8
+	const processes, edits = 3, 4
 	path := folder(t, full)
 	var wg sync.WaitGroup
 	for i := range processes {

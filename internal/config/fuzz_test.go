@@ -38,10 +38,44 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("accepted, but not when written back: %v\n%s", err, again)
 		}
 		c.seen, c2.seen = nil, nil
+		checkEdits(t, c, []byte(text))
 		if !reflect.DeepEqual(c, c2) {
 			t.Errorf("written back, it means something else:\n%+v\n%+v", c, c2)
 		}
 	})
+}
+
+// checkEdits edits an accepted file: the change is there and nothing else is.
+func checkEdits(t *testing.T, c *Config, data []byte) {
+	t.Helper()
+	for i := range c.Stores {
+		if c.Stores[i].Name == "new" || c.Stores[i].Prefix == "/new" || c.Stores[i].CredentialsFile == c.Dir()+"/new.json" {
+			return
+		}
+	}
+	if len(c.Tokens) == 0 {
+		return
+	}
+	doc, err := parseDocument(c.Path, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &editing{config: c, data: data, doc: doc}
+	added := Store{Name: "new", Prefix: "/new", Tokens: []string{c.Tokens[0].Name}, KeyPattern: "*", CredentialsFile: "new.json"}
+	if err := e.addStore(added); err != nil {
+		t.Fatal(err)
+	}
+	edited, err := e.encode()
+	if err != nil {
+		t.Fatalf("after an edit: %v", err)
+	}
+	got, errs := parse(c.Path, edited, nil)
+	before, _ := parse(c.Path, data, nil)
+	added.CredentialsFile = filepath.Join(c.Dir(), added.CredentialsFile)
+	before.Stores = append(before.Stores, added)
+	if len(errs) > 0 || !reflect.DeepEqual(got, before) {
+		t.Errorf("after an edit: %v\n%+v\nwant\n%+v\n%s", errs, got, before, edited)
+	}
 }
 
 // FuzzCredentials reads any text as a credentials file.

@@ -48,6 +48,10 @@ func (e *editing) addStore(s Store) error {
 	if err := node.Encode(n); err != nil {
 		return err
 	}
+	var err error
+	if e.spliced, err = spliceStore(splitText(e.data), e.doc.Content[0], s.Name, &node); err != nil {
+		return err
+	}
 	stores := e.stores()
 	stores.Content = append(stores.Content, &key, &node)
 	e.changed = true
