@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hyok-kms/hyok/internal/config"
+)
+
+// newConfigCommand returns hyok config.
+func newConfigCommand() *cobra.Command {
+	data, format := new(dataFlags), new(outputFormat)
+	group := newGroup("config", "Check the configuration", "The configuration is one strict YAML file, hyok.yaml, and the files that it names.",
+		newConfigCheckCommand(data, format))
+	data.add(group)
+	format.add(group)
+	return group
+}
+
+// checkView is the outcome of a check.
+type checkView struct {
+	File      string      `json:"file"`
+	Good      bool        `json:"good"`
+	Tokens    int         `json:"tokens"`
+	Stores    int         `json:"stores"`
+	Listeners int         `json:"listeners"`
+	Errors    []errorView `json:"errors,omitempty"`
+}
+
+type errorView struct {
+	File    string `json:"file,omitzero"`
+	Line    int    `json:"line,omitzero"`
+	Column  int    `json:"column,omitzero"`
+	Name    string `json:"name,omitzero"`
+	Message string `json:"message"`
+}
+
+func newConfigCheckCommand(data *dataFlags, format *outputFormat) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Check the configuration file and the files that it names",
+		Long: `Checks the configuration file with its credentials and certificates as a server does
+before it uses them, and reports everything that is wrong with its line. The exit code is
+1 if anything is. Tokens are not opened.`,
+		Example: `  $ hyok config check hyok.yaml
+  /srv/hyok/hyok.yaml is good: 1 token, 2 key stores, 1 listener
+  $ hyok config check broken.yaml
+  hyok: /srv/hyok/broken.yaml:6:15: tokens.main.sessions: must be a whole number from 1 to 1024`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if data.config != "" || data.data != "" {
+					return usagef("give either FILE or --config or --data")
+				}
+				data.config = args[0]
+			}
+			path, err := data.path()
+			if err != nil {
+				return err
+			}
+			c, err := data.load()
+			v := viewCheck(path, c, err)
+			if *format == formatJSON {
+				return errors.Join(err, printJSON(cmd.OutOrStdout(), v))
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is good: %s, %s, %s\n", v.File,
+				count(v.Tokens, "token"), count(v.Stores, "key store"), count(v.Listeners, "listener"))
+			return err
+		},
+	}
+}
+
+func viewCheck(path string, c *config.Config, err error) checkView {
+	if err == nil {
+		return checkView{File: c.Path, Good: true, Tokens: len(c.Tokens), Stores: len(c.Stores), Listeners: len(c.Listeners)}
+	}
+	v := checkView{File: path}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
+		var e *config.Error
+		if errors.As(err, &e) {
+			v.Errors = append(v.Errors, errorView{e.File, e.Line, e.Column, e.Name, e.Message})
+		} else {
+			v.Errors = append(v.Errors, errorView{Message: err.Error()})
+		}
+	}
+	return v
+}
+
+// count returns "1 token" or "2 tokens".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

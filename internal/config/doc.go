@@ -1,0 +1,48 @@
+// Package config reads, checks, watches and edits hyok's one configuration
+// file, hyok.yaml, and the credentials files that it names.
+//
+// The file is strict: an unknown name, a name given twice, a value of the wrong
+// type or outside its range is an [*Error] with its line. All of them are
+// reported at once, and none repeats a value that may be a secret. Relative
+// paths start at the folder of the configuration file. The whole format:
+//
+//	version: 1
+//	softhsm2_conf: softhsm2.conf          # optional: SOFTHSM2_CONF of the process
+//	tokens:                               # PKCS#11 tokens by name
+//	  main:
+//	    uri: pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:pin
+//	    profile: softhsm2                 # how it does AES-GCM; default softhsm2
+//	    sessions: 16                      # 1 to 1024; default 16
+//	    allow_pin_value: false            # permits pin-value in the URI
+//	stores:                               # key stores by name
+//	  default:
+//	    prefix: /keystores/default        # before /kms/xks/v1; default none
+//	    tokens: [main]                    # 1 to 10
+//	    keys: [a, b]                      # external key ids; or
+//	    key_pattern: "prod-*"             # a pattern of them, as in path.Match
+//	    credentials: credentials/default.json
+//	    regions: [eu-central-1]           # optional: other Regions are refused
+//	    rate_limit: {per_second: 1800, burst: 1800}  # optional; burst as per_second
+//	    sample_metadata: djAuMC4x         # optional, Base64: what an AWS sample proxy was given
+//	listeners:                            # of the XKS proxy, at least one
+//	  - address: 127.0.0.1:8443
+//	    tls:
+//	      certificate: tls/server.crt
+//	      key: tls/server.key             # or "pkcs11:token=hyok;object=tls"
+//	      client_ca: tls/clients.crt      # optional, with client_subjects: mutual TLS
+//	      client_subjects: [cks.kms.eu-central-1.amazonaws.com]
+//	  - address: 127.0.0.1:8080
+//	    plain_http: true                  # on a loopback address alone, unless
+//	    behind_tls_terminator: true       # it is said that another program does TLS
+//	operations: {address: 127.0.0.1:9443} # optional: health and metrics, plain HTTP
+//	limits:
+//	  deadline: 200ms                     # 10ms to 10s; AWS KMS gives up after 250 ms
+//	  max_in_flight: 512                  # 1 to 65536 requests
+//	  drain: 10s                          # 0s to 10m, at the end of the process
+//	health: {interval: 10s}               # 1s to 60s
+//	log: {level: info, ciphertext: false} # debug, info, warn or error
+//
+// A credentials file is JSON of mode 0600:
+//
+//	{"credentials": [{"accessKeyId": "…", "secretAccessKey": "…", "created": "2026-01-02T15:04:05Z"}]}
+package config

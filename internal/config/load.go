@@ -1,0 +1,181 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// maxFileSize bounds every file that Load reads, in bytes.
+const maxFileSize = 8 << 20
+
+// Load reads the configuration file and the files that it names, and checks
+// them: credentials are well formed, unique and for the owner's eyes alone;
+// certificates match their keys. The profile of a token must be one of profiles,
+// where there are any. The error joins everything that is wrong, each an
+// [*Error].
+func Load(path string, profiles ...string) (*Config, error) {
+	c, errs := read(path, profiles)
+	errs = append(errs, c.checkFiles()...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// Read is Load without the files that only a server uses: certificates, their
+// keys, SoftHSM2's configuration.
+func Read(path string, profiles ...string) (*Config, error) {
+	c, errs := read(path, profiles)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// read returns what it understood of the configuration with all errors.
+func read(path string, profiles []string) (*Config, []error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return &Config{}, []error{fmt.Errorf("find the configuration file: %w", err)}
+	}
+	self := identify(path) // before it is read, so that no later change is missed
+	data, err := readFile(path)
+	if err != nil {
+		return &Config{}, []error{err}
+	}
+	c, errs := parse(path, data, profiles)
+	c.seen = takeSnapshot(c.Files())
+	c.seen[path] = self
+	return c, append(errs, c.readCredentials()...)
+}
+
+// checkFiles checks the files whose contents others use.
+func (c *Config) checkFiles() []error {
+	var errs []error
+	check := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.SoftHSM2Conf != "" {
+		_, err := readFile(c.SoftHSM2Conf)
+		check(err)
+	}
+	for _, l := range c.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		check(l.TLS.checkCertificate())
+		if l.TLS.ClientCA != "" {
+			check(checkClientCA(l.TLS.ClientCA))
+		}
+	}
+	return errs
+}
+
+func (t *TLS) checkCertificate() error {
+	if t.Certificate == "" { // reported already
+		return nil
+	}
+	certificate, err := readFile(t.Certificate)
+	if err != nil {
+		return err
+	}
+	if t.KeyFile == "" {
+		return checkPEM(t.Certificate, certificate)
+	}
+	info, err := os.Stat(t.KeyFile)
+	if err != nil {
+		return fileError(t.KeyFile, err)
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return &Error{File: t.KeyFile, Message: fmt.Sprintf("has mode %04o: everybody can reach this private key; run chmod o= on it", mode)}
+	}
+	key, err := readFile(t.KeyFile)
+	if err != nil {
+		return err
+	}
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		return &Error{File: t.Certificate, Message: "and " + t.KeyFile + " are not a certificate and its key", Cause: err}
+	}
+	return nil
+}
+
+func checkClientCA(path string) error {
+	data, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	return checkPEM(path, data)
+}
+
+// checkPEM reports whether all PEM blocks of data are certificates, of which
+// there is one at least.
+func checkPEM(path string, data []byte) error {
+	n := 0
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
+			return &Error{File: path, Message: "has a PEM block that is not a certificate"}
+		}
+		n++
+	}
+	if n == 0 {
+		return &Error{File: path, Message: "has no PEM certificate"}
+	}
+	return nil
+}
+
+// readFile reads a whole file of a bounded size. Its errors are of type *Error.
+func readFile(path string) ([]byte, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer func() { _ = f.Close() }() // nothing was written
+	return readOpen(f)
+}
+
+// open does not wait for a writer where path is a named pipe.
+func open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+func readOpen(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fileError(f.Name(), err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &Error{File: f.Name(), Message: "must be a file"}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, fileError(f.Name(), err)
+	}
+	if len(data) > maxFileSize {
+		return nil, &Error{File: f.Name(), Message: fmt.Sprintf("is longer than %d bytes", maxFileSize)}
+	}
+	return data, nil
+}
+
+func fileError(path string, err error) error {
+	message := "cannot be read: " + err.Error()
+	if errors.Is(err, fs.ErrNotExist) {
+		message = "does not exist"
+	} else if errors.Is(err, fs.ErrPermission) {
+		message = "may not be read by this user"
+	}
+	return &Error{File: path, Message: message, Cause: err}
+}
