@@ -178,16 +178,16 @@ func (k *Key) lookUp(ctx context.Context, number uint32) (*version, error) {
 
 // reload returns a version as a search finds it (see Token.refresh).
 func (k *Key) reload(ctx context.Context, number uint32, force bool) (*version, error) {
-	again, err := k.token.locate(ctx, k.id, force)
-	if errors.Is(err, ErrKeyNotFound) {
+	again, err := k.token.locate(ctx, k.id, number, force)
+	switch {
+	case errors.Is(err, ErrKeyNotFound):
 		return nil, k.token.versionNotFound(k.id, number)
-	} else if err != nil {
+	case err != nil:
 		return nil, err
+	case again.ambiguous:
+		return nil, fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyAmbiguous)
 	}
-	if v := again.version(number); v != nil && !again.ambiguous {
-		return v, nil
-	}
-	return nil, k.token.versionNotFound(k.id, number)
+	return again.version(number), nil
 }
 
 // replacement returns the version that has taken the place of one whose handle

@@ -28,6 +28,7 @@ type Key struct {
 	id        string
 	versions  []*version // ascending by number, at least one unless ambiguous
 	ambiguous bool       // two objects claim to be the same version
+	partial   bool       // a version was forgotten: only a search tells which is the newest
 }
 
 // version is one token object. Its handle and number never change; another
@@ -81,9 +82,9 @@ func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 // unknown one costs at most one search for all who ask at the same time.
 func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
 	k, ok := t.index.load()[id]
-	if !ok {
+	if !ok || k.partial {
 		var err error
-		if k, err = t.locate(ctx, id, false); err != nil {
+		if k, err = t.locate(ctx, id, 0, false); err != nil {
 			return nil, err
 		}
 	}
@@ -93,8 +94,9 @@ func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
 	return k, nil
 }
 
-// locate returns a key after a search (see refresh); it may be ambiguous.
-func (t *Token) locate(ctx context.Context, id string, force bool) (*Key, error) {
+// locate returns a key that has a version (0: any) after a search (see refresh);
+// it may be ambiguous.
+func (t *Token) locate(ctx context.Context, id string, number uint32, force bool) (*Key, error) {
 	for {
 		if err := t.refresh(ctx, force); err != nil {
 			return nil, err
@@ -104,7 +106,7 @@ func (t *Token) locate(ctx context.Context, id string, force bool) (*Key, error)
 		k, ok := x.load()[id]
 		stale := x.stale
 		x.mu.Unlock()
-		if ok {
+		if ok && !k.partial && (number == 0 || k.version(number) != nil) {
 			return k, nil
 		}
 		// Whoever found its handle invalid meanwhile has taken it away: that it
@@ -294,7 +296,7 @@ func (t *Token) forget(id string, gone *version) {
 	if len(rest) == 0 {
 		delete(keys, id)
 	} else {
-		keys[id] = &Key{token: t, id: id, versions: rest, ambiguous: k.ambiguous}
+		keys[id] = &Key{token: t, id: id, versions: rest, ambiguous: k.ambiguous, partial: true}
 	}
 	x.keys.Store(&keys)
 	x.stale = true // it may be there under another handle
