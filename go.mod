@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/ThalesGroup/crypto11 v1.5.0
 	github.com/miekg/pkcs11 v1.1.2
+	go.uber.org/goleak v1.3.0
 )
 
 require (
