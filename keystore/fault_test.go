@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/pkcs11"
+
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 )
@@ -222,6 +224,27 @@ func TestRestarts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Another user of the module in this process logs out, for all of it: to a
+// search, private keys are not there then.
+func TestLoggedOutByAnother(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(2))
+	s := seal(t, generate(t, tok, "k", both), "p", "")
+	another := pkcs11.New(m.Path)
+	defer another.Destroy()
+	for range 5 {
+		session, err := another.OpenSession(tok.Info().Slot, pkcs11.CKF_SERIAL_SESSION)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(another.Logout(session), another.CloseSession(session)); err != nil {
+			t.Fatal(err)
+		}
+		if err := useAll(t, tok, s); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

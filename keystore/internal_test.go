@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"reflect"
 	"strings"
@@ -52,5 +53,22 @@ func TestOldHealthIsUnavailable(t *testing.T) {
 	tok.health.last.Checked = time.Now().Add(-probeMaxAge - time.Millisecond)
 	if h := tok.Health(); h.State != Unavailable || !strings.Contains(h.Reason, "minute") {
 		t.Errorf("%+v", h)
+	}
+}
+
+// After a handle turned out invalid, a fresh search says nothing any more of
+// what is in the token: the next one who asks must not be told so by it.
+func TestForgottenKeyIsSearchedFor(t *testing.T) {
+	tok := &Token{name: "t", epoch: time.Now()}
+	tok.life.closed = true // shows that a search would start, and starts none
+	v := &version{number: 1, handle: 5}
+	tok.index.keys.Store(&map[string]*Key{"k": {token: tok, id: "k", versions: []*version{v}}})
+	tok.index.scanned, tok.index.ended, tok.index.took = true, tok.clock(), time.Hour
+	if _, err := tok.search(tok.clock(), false); err != nil {
+		t.Fatalf("a fresh index was searched again: %v", err)
+	}
+	tok.forget("k", v)
+	if _, err := tok.search(tok.clock(), false); !errors.Is(err, ErrClosed) {
+		t.Errorf("no search after a key was forgotten: %v", err)
 	}
 }

@@ -61,7 +61,7 @@ func TestPINStaysSecret(t *testing.T) {
 	nested := struct{ U keystore.URI }{u}
 	_, openErr := keystore.Open(patient(t), &modules, keystore.Options{Name: "x", URI: u})
 	for what, text := range map[string]string{
-		"String": u.String(), "%v": fmt.Sprintf("%v", u), "%+v": fmt.Sprintf("%+v", u), "%#v": fmt.Sprintf("%#v", u), "%s of pointer": fmt.Sprintf("%s", &u),
+		"String": u.String(), "%v": fmt.Sprintf("%v", u), "%+v": fmt.Sprintf("%+v", u), "%#v": fmt.Sprintf("%#v", u), "pointer": fmt.Sprint(&u),
 		"nested %+v": fmt.Sprintf("%+v", nested), "nested %#v": fmt.Sprintf("%#v", nested), "refusal": fmt.Sprint(refused),
 		"twice": fmt.Sprint(twice), "spoilt": fmt.Sprint(spoilt), "open": fmt.Sprint(openErr),
 	} {
