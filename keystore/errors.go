@@ -72,3 +72,9 @@ func isCode(err error, codes ...uint) bool {
 func isHandleGone(err error) bool {
 	return isCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID)
 }
+
+// isSessionLost reports whether err says that the session, or its login, is no
+// more, as after a restart of the token.
+func isSessionLost(err error) bool {
+	return isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN)
+}

@@ -49,14 +49,21 @@ func (k *Key) version(number uint32) *version {
 // ErrKeyUsage, ErrBusy, a *TokenError, or that of ctx.
 func (k *Key) Encrypt(ctx context.Context, number uint32, plaintext, aad []byte) (Sealed, error) {
 	var out Sealed
-	in, ad := ownCopies(plaintext, aad)
-	err := k.use(ctx, number, func(w *worker, h pkcs11.ObjectHandle) error {
-		sealed, err := w.seal(h, in, ad)
-		if err == nil {
-			out = sealed
+	err := k.use(ctx, number, func() operation {
+		in, ad := ownCopies(plaintext, aad)
+		return operation{
+			run: func(w *worker, v *version) error {
+				return w.withHandle(v, func(h pkcs11.ObjectHandle) error {
+					sealed, err := w.seal(h, in, ad)
+					if err == nil {
+						out = sealed
+					}
+					return err
+				})
+			},
+			wipe: func() { clear(in) },
 		}
-		return err
-	}, func() { clear(in) })
+	})
 	if err != nil {
 		return Sealed{}, err
 	}
@@ -76,14 +83,21 @@ func (k *Key) Decrypt(ctx context.Context, number uint32, sealed Sealed, aad []b
 	text, ad := ownCopies(sealed.Ciphertext, aad)
 	iv, tag := ownCopies(sealed.IV, sealed.Tag)
 	own := Sealed{IV: iv, Ciphertext: text, Tag: tag}
-	err := k.use(ctx, number, func(w *worker, h pkcs11.ObjectHandle) error {
-		plaintext, err := w.open(h, own, ad)
-		if err == nil {
-			out = plaintext
-		}
-		return err
-	}, func() {})
-	return out, err
+	err := k.use(ctx, number, func() operation {
+		return operation{run: func(w *worker, v *version) error {
+			return w.withHandle(v, func(h pkcs11.ObjectHandle) error {
+				plaintext, err := w.unseal(h, own, ad)
+				if err == nil {
+					out = plaintext
+				}
+				return err
+			})
+		}}
+	})
+	if err != nil {
+		return nil, err // the call may still write to out
+	}
+	return out, nil
 }
 
 // ownCopies copies both into one fresh array: a call that outlives its caller
@@ -94,50 +108,63 @@ func ownCopies(a, b []byte) (ownA, ownB []byte) {
 	return buf[:len(a):len(a)], buf[len(a):]
 }
 
-// use runs op on a session with a handle of the version: its session copy while
-// that may be used, else the token object. wipe runs when op is over for good,
-// by whoever ends it.
-func (k *Key) use(ctx context.Context, number uint32, op func(*worker, pkcs11.ObjectHandle) error, wipe func()) error {
-	t := k.token
+// operation is what use runs: run may run more than once, and wipe (nil: nothing
+// to wipe) runs once, when run will not run any more.
+type operation struct {
+	run  func(*worker, *version) error
+	wipe func()
+}
+
+// use runs an operation on a session with a version of the key. Should its
+// handle name nothing any more, another operation is made for the one that has
+// taken its place.
+func (k *Key) use(ctx context.Context, number uint32, newOperation func() operation) error {
 	v, err := k.lookUp(ctx, number)
 	if err != nil {
 		return err
 	}
-	for retried := false; ; retried = true {
-		var denied permissions
-		err = t.do(ctx, func(w *worker) error {
-			err := w.withHandle(v, op)
-			if isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
-				p, readErr := w.permissions(v.handle)
-				denied = p
-				err = errors.Join(err, readErr)
-			}
-			if !isHandleGone(err) {
-				wipe()
-			}
-			return err
-		})
+	const tries = 3
+	for n := 1; ; n++ {
+		denied, err := k.attempt(ctx, v, newOperation())
 		switch {
 		case err == nil:
 			return nil
-		case isHandleGone(err):
-			if retried {
-				err = t.versionNotFound(k.id, number)
-			} else {
-				v, err = k.replacement(ctx, v)
-			}
-			if err != nil {
-				wipe()
+		case isHandleGone(err) && n < tries:
+			if v, err = k.replacement(ctx, v); err != nil {
 				return err
 			}
 		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) && denied.mark.disabled:
-			return fmt.Errorf("key %s in token %s: %w", k.id, t.name, ErrKeyDisabled)
+			return fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyDisabled)
 		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
-			return fmt.Errorf("key %s in token %s: %w", k.id, t.name, ErrKeyUsage)
+			return fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyUsage)
 		default:
 			return fmt.Errorf("key %s: %w", k.id, err)
 		}
 	}
+}
+
+// attempt runs op once. If the token does not permit it, denied is why.
+func (k *Key) attempt(ctx context.Context, v *version, op operation) (denied permissions, err error) {
+	if op.wipe == nil {
+		op.wipe = func() {}
+	}
+	var read permissions
+	err = k.token.doThen(ctx, func(w *worker) error {
+		err := op.run(w, v)
+		if !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
+			return err
+		}
+		p, readErr := w.permissions(v.handle)
+		if readErr != nil {
+			return readErr // why it is denied decides what the caller is told
+		}
+		read = p
+		return err
+	}, op.wipe)
+	if isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
+		denied = read // the call is over: nobody else writes to it
+	}
+	return denied, err
 }
 
 // lookUp returns a version of the key. One that another process has made since
@@ -146,15 +173,21 @@ func (k *Key) lookUp(ctx context.Context, number uint32) (*version, error) {
 	if v := k.version(number); v != nil {
 		return v, nil
 	}
-	if err := k.token.refresh(ctx, false); err != nil {
+	return k.reload(ctx, number, false)
+}
+
+// reload returns a version as a search finds it (see Token.refresh).
+func (k *Key) reload(ctx context.Context, number uint32, force bool) (*version, error) {
+	again, err := k.token.locate(ctx, k.id, number, force)
+	switch {
+	case errors.Is(err, ErrKeyNotFound):
+		return nil, k.token.versionNotFound(k.id, number)
+	case err != nil:
 		return nil, err
+	case again.ambiguous:
+		return nil, fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyAmbiguous)
 	}
-	if again, ok := k.token.index.load()[k.id]; ok && !again.ambiguous {
-		if v := again.version(number); v != nil {
-			return v, nil
-		}
-	}
-	return nil, k.token.versionNotFound(k.id, number)
+	return again.version(number), nil
 }
 
 // replacement returns the version that has taken the place of one whose handle
@@ -162,15 +195,7 @@ func (k *Key) lookUp(ctx context.Context, number uint32) (*version, error) {
 // numbered its objects anew, as after a restart.
 func (k *Key) replacement(ctx context.Context, gone *version) (*version, error) {
 	k.token.forget(k.id, gone)
-	if err := k.token.refresh(ctx, true); err != nil {
-		return nil, err
-	}
-	if again, ok := k.token.index.load()[k.id]; ok && !again.ambiguous {
-		if v := again.version(gone.number); v != nil {
-			return v, nil
-		}
-	}
-	return nil, k.token.versionNotFound(k.id, gone.number)
+	return k.reload(ctx, gone.number, true)
 }
 
 func (t *Token) versionNotFound(id string, number uint32) error {
@@ -179,17 +204,17 @@ func (t *Token) versionNotFound(id string, number uint32) error {
 
 // withHandle runs op with the session copy of v if there is one in force, and
 // with the token object otherwise or if the copy turns out to be dead.
-func (w *worker) withHandle(v *version, op func(*worker, pkcs11.ObjectHandle) error) error {
+func (w *worker) withHandle(v *version, op func(pkcs11.ObjectHandle) error) error {
 	v.uses.Add(1)
 	if c := v.copy.Load(); c != nil && c.inForce(w.t.clock()) {
-		err := op(w, c.handle)
+		err := op(c.handle)
 		if !isHandleGone(err) && !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
 			return err
 		}
 		// Dead, or of another opinion than the key may be by now.
 		v.copy.CompareAndSwap(c, nil)
 	}
-	return op(w, v.handle)
+	return op(v.handle)
 }
 
 // countSeal warns once when a version nears the number of random IVs that its
@@ -281,9 +306,9 @@ func (w *worker) nextIV() ([]byte, error) {
 	return iv, nil
 }
 
-// open decrypts with AES-GCM and tells a wrong tag from a sick token.
-func (w *worker) open(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
-	plaintext, err := w.openOnce(h, s, aad)
+// unseal decrypts with AES-GCM and tells a wrong tag from a sick token.
+func (w *worker) unseal(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
+	plaintext, err := w.unsealOnce(h, s, aad)
 	switch {
 	case err == nil:
 		return plaintext, nil
@@ -300,7 +325,7 @@ func badCiphertext(err error) error {
 	return fmt.Errorf("%w (%v)", ErrInvalidCiphertext, err)
 }
 
-func (w *worker) openOnce(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
+func (w *worker) unsealOnce(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
 	ctx := w.t.module.ctx
 	params := pkcs11.NewGCMParams(s.IV, aad, 8*tagSize)
 	defer params.Free()
@@ -339,7 +364,7 @@ func (w *worker) explain(h pkcs11.ObjectHandle, s Sealed, aad []byte, unclear er
 		case err == nil && subtle.ConstantTimeCompare(tag, s.Tag) == 0:
 			return nil, badCiphertext(unclear)
 		case err == nil:
-			return w.openOnce(h, s, aad) // the ciphertext is good: a second chance, then it is the token's failure
+			return w.unsealOnce(h, s, aad) // the ciphertext is good: a second chance, then it is the token's failure
 		case !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
 			return nil, unclear
 		}
@@ -347,7 +372,7 @@ func (w *worker) explain(h pkcs11.ObjectHandle, s Sealed, aad []byte, unclear er
 	if err := w.selfTest(); err != nil {
 		return nil, unclear
 	}
-	plaintext, err := w.openOnce(h, s, aad)
+	plaintext, err := w.unsealOnce(h, s, aad)
 	if err == nil {
 		return plaintext, nil
 	}

@@ -51,7 +51,8 @@ const (
 
 // healthState holds the newest probe.
 type healthState struct {
-	key atomic.Uint64 // handle of the probe key; 0: not known
+	key    atomic.Uint64 // handle of the probe key; 0: not known
+	warned atomic.Bool   // that there is none and none can be made
 
 	mu       sync.Mutex
 	last     Health // guarded by mu
@@ -94,7 +95,7 @@ func (t *Token) Probe(ctx context.Context) Health {
 	defer cancel()
 	begin := time.Now()
 	if t.health.key.Load() == 0 {
-		if err := t.ensureProbeKey(ctx); err != nil {
+		if err := t.ensureProbeKey(ctx); err != nil && !t.health.warned.Swap(true) {
 			t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
 		}
 	}
@@ -149,19 +150,19 @@ func (t *Token) ensureProbeKey(ctx context.Context) error {
 
 // selfTest has the token open what it sealed itself.
 func (w *worker) selfTest() error {
-	h := pkcs11.ObjectHandle(w.t.health.key.Load())
-	if h == 0 {
-		session, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, false, false))
-		if err != nil {
+	if h := w.t.health.key.Load(); h != 0 {
+		err := w.roundTrip(pkcs11.ObjectHandle(h))
+		if !isHandleGone(err) {
 			return err
 		}
-		return errors.Join(w.roundTrip(session), w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, session)))
+		// It was deleted, or has another handle now: the next probe finds or makes one.
+		w.t.health.key.CompareAndSwap(h, 0)
 	}
-	err := w.roundTrip(h)
-	if isHandleGone(err) {
-		w.t.health.key.Store(0) // somebody has deleted it: the next probe makes another
+	session, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, false, false))
+	if err != nil {
+		return err
 	}
-	return err
+	return errors.Join(w.roundTrip(session), w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, session)))
 }
 
 func (w *worker) roundTrip(h pkcs11.ObjectHandle) error {
@@ -170,7 +171,7 @@ func (w *worker) roundTrip(h pkcs11.ObjectHandle) error {
 	if err != nil {
 		return err
 	}
-	opened, err := w.openOnce(h, sealed, aad)
+	opened, err := w.unsealOnce(h, sealed, aad)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Key struct {
 	id        string
 	versions  []*version // ascending by number, at least one unless ambiguous
 	ambiguous bool       // two objects claim to be the same version
+	partial   bool       // a version was forgotten: only a search tells which is the newest
 }
 
 // version is one token object. Its handle and number never change; another
@@ -50,13 +52,15 @@ type keyIndex struct {
 	scanning *scan         // the search that is running; guarded by mu
 	ended    time.Duration // token clock at the end of the last search; guarded by mu
 	took     time.Duration // how long it took; guarded by mu
-	scanned  bool          // there was one that succeeded; guarded by mu
+	scanned  bool          // it succeeded; guarded by mu
+	stale    bool          // a key was forgotten since the last search began; guarded by mu
 }
 
 // scan is one search of the token.
 type scan struct {
-	done chan struct{}
-	err  error // valid once done is closed
+	began time.Duration // token clock
+	done  chan struct{}
+	err   error // valid once done is closed
 }
 
 const (
@@ -78,18 +82,39 @@ func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 // unknown one costs at most one search for all who ask at the same time.
 func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
 	k, ok := t.index.load()[id]
-	if !ok {
-		if err := t.refresh(ctx, false); err != nil {
+	if !ok || k.partial {
+		var err error
+		if k, err = t.locate(ctx, id, 0, false); err != nil {
 			return nil, err
-		}
-		if k, ok = t.index.load()[id]; !ok {
-			return nil, t.notFound(id)
 		}
 	}
 	if k.ambiguous {
 		return nil, fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
 	}
 	return k, nil
+}
+
+// locate returns a key that has a version (0: any) after a search (see refresh);
+// it may be ambiguous.
+func (t *Token) locate(ctx context.Context, id string, number uint32, force bool) (*Key, error) {
+	for {
+		if err := t.refresh(ctx, force); err != nil {
+			return nil, err
+		}
+		x := &t.index
+		x.mu.Lock()
+		k, ok := x.load()[id]
+		stale := x.stale
+		x.mu.Unlock()
+		if ok && !k.partial && (number == 0 || k.version(number) != nil) {
+			return k, nil
+		}
+		// Whoever found its handle invalid meanwhile has taken it away: that it
+		// is not in the index says nothing then.
+		if !stale {
+			return nil, t.notFound(id)
+		}
+	}
 }
 
 func (t *Token) notFound(id string) error {
@@ -99,46 +124,57 @@ func (t *Token) notFound(id string) error {
 // refresh brings the index up to date. Unless forced it does nothing when the
 // last search is fresh; forced it waits for a search that began after the call.
 func (t *Token) refresh(ctx context.Context, force bool) error {
-	x := &t.index
-	for again := false; ; again = true {
-		x.mu.Lock()
-		s := x.scanning
-		// A search that runs already may have passed the object by before it
-		// changed; one that we find running the second time has not.
-		early := s != nil && !again
-		if s == nil {
-			if !force && x.scanned && t.clock()-x.ended < max(minScanGap, scanShare*x.took) {
-				x.mu.Unlock()
-				return nil
-			}
-			s = &scan{done: make(chan struct{})}
-			x.scanning = s
-			// Not bound to ctx: the next one who asks will want the result.
-			t.started.Go(func() { t.runScan(s) })
+	asked := t.clock()
+	for {
+		s, err := t.search(asked, force)
+		if s == nil || err != nil {
+			return err
 		}
-		x.mu.Unlock()
 		select {
 		case <-s.done:
 		case <-ctx.Done():
 			return fmt.Errorf("token %s: the search for keys takes longer: %w", t.name, ctx.Err())
 		}
-		if s.err != nil || !early || !force {
+		// A search that had begun before may have passed the object by before it
+		// changed.
+		if s.began >= asked || s.err == nil && !force {
 			return s.err
 		}
 	}
 }
 
+// search returns the search to wait for, starting one if none runs, or nil if
+// the index is good as it is.
+func (t *Token) search(asked time.Duration, force bool) (*scan, error) {
+	x := &t.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.scanning != nil {
+		return x.scanning, nil
+	}
+	if !force && x.scanned && !x.stale && t.clock()-x.ended < max(minScanGap, scanShare*x.took) {
+		return nil, nil
+	}
+	s := &scan{done: make(chan struct{}), began: max(t.clock(), asked)}
+	x.scanning, x.stale = s, false
+	// Not bound to a caller's context: the next one who asks wants the result.
+	if !t.start(func() { t.runScan(s) }) {
+		x.scanning = nil
+		return nil, t.closedError()
+	}
+	return s, nil
+}
+
 func (t *Token) runScan(s *scan) {
 	ctx, cancel := context.WithTimeout(t.background, scanTimeout)
 	defer cancel()
-	begin := t.clock()
 	s.err = t.scan(ctx)
 	x := &t.index
 	x.mu.Lock()
 	x.scanning = nil
 	x.ended = t.clock()
-	x.took = x.ended - begin
-	x.scanned = x.scanned || s.err == nil
+	x.took = x.ended - s.began
+	x.scanned = s.err == nil
 	x.mu.Unlock()
 	close(s.done)
 }
@@ -179,26 +215,11 @@ func (t *Token) scan(ctx context.Context) error {
 	known := knownObjects(t.index.load())
 	var objects []object
 	err := t.do(ctx, func(w *worker) error {
-		handles, err := w.findKeys("")
-		if err != nil {
-			return err
+		found, err := w.objects("", known)
+		if err == nil {
+			objects = found
 		}
-		found := make([]object, 0, len(handles))
-		for _, h := range handles {
-			if o, ok := known[h]; ok {
-				found = append(found, o)
-				continue
-			}
-			o, ok, err := w.describe(h)
-			if err != nil {
-				return err
-			}
-			if ok {
-				found = append(found, o)
-			}
-		}
-		objects = found
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -246,7 +267,7 @@ func buildKeys(t *Token, objects []object, known map[pkcs11.ObjectHandle]*versio
 			number = m.version
 		}
 		v := known[o.handle]
-		if v == nil || v.number != number {
+		if v == nil || v.number != number || !bytes.Equal(v.ckaID, o.ckaID) {
 			v = &version{number: number, handle: o.handle, ckaID: o.ckaID}
 		}
 		k.versions = append(k.versions, v)
@@ -275,9 +296,44 @@ func (t *Token) forget(id string, gone *version) {
 	if len(rest) == 0 {
 		delete(keys, id)
 	} else {
-		keys[id] = &Key{token: t, id: id, versions: rest, ambiguous: k.ambiguous}
+		keys[id] = &Key{token: t, id: id, versions: rest, ambiguous: k.ambiguous, partial: true}
 	}
 	x.keys.Store(&keys)
+	x.stale = true // it may be there under another handle
+}
+
+// objects returns the external keys with a label, or all of them. Those that are
+// known are not asked again.
+func (w *worker) objects(label string, known map[pkcs11.ObjectHandle]object) ([]object, error) {
+	const tries = 3 // an object that goes while we look may have got another handle
+	for n := 1; ; n++ {
+		found, err := w.objectsOnce(label, known)
+		if err == nil || !isHandleGone(err) || n == tries {
+			return found, err
+		}
+	}
+}
+
+func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object) ([]object, error) {
+	handles, err := w.findKeys(label)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]object, 0, len(handles))
+	for _, h := range handles {
+		if o, ok := known[h]; ok {
+			found = append(found, o)
+			continue
+		}
+		o, ok, err := w.describe(h)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, o)
+		}
+	}
+	return found, nil
 }
 
 // findKeys returns the handles of all AES token keys, or of those with a label.
@@ -291,6 +347,28 @@ func (w *worker) findKeys(label string) ([]pkcs11.ObjectHandle, error) {
 	if label != "" {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 	}
+	handles, err := w.findObjects(template)
+	if err != nil {
+		return nil, err
+	}
+	// To a session that is not logged in, keys are not there: what was found
+	// counts only if the login held until now.
+	return handles, w.checkLogin()
+}
+
+// checkLogin fails as a lost session does unless the user is logged in.
+func (w *worker) checkLogin() error {
+	if !w.t.info.loginRequired {
+		return nil
+	}
+	si, err := w.t.module.ctx.GetSessionInfo(w.session)
+	if err == nil && si.State != pkcs11.CKS_RO_USER_FUNCTIONS && si.State != pkcs11.CKS_RW_USER_FUNCTIONS {
+		err = pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)
+	}
+	return w.fail("C_GetSessionInfo", err)
+}
+
+func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	ctx := w.t.module.ctx
 	if err := ctx.FindObjectsInit(w.session, template); err != nil {
 		return nil, w.fail("C_FindObjectsInit", err)
@@ -309,8 +387,8 @@ func (w *worker) findKeys(label string) ([]pkcs11.ObjectHandle, error) {
 }
 
 // describe reads what the index needs of one object; ok is false for objects
-// that are no external keys: gone since the search, of another length than 256
-// bits, without a label, or hyok's own.
+// that are no external keys: of another length than 256 bits, without a label,
+// or hyok's own.
 func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) {
 	wanted := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
@@ -322,9 +400,7 @@ func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) 
 		// Some modules do not tell CKA_VALUE_LEN of a sensitive key.
 		attrs, err = w.t.module.ctx.GetAttributeValue(w.session, h, wanted[:2])
 	}
-	if isHandleGone(err) {
-		return o, false, nil
-	} else if err != nil {
+	if err != nil {
 		return o, false, w.fail("C_GetAttributeValue", err)
 	}
 	o.handle = h

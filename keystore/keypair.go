@@ -42,14 +42,19 @@ func (ms *Modules) OpenKeyPair(u URI, pin func() (string, error)) (*KeyPair, err
 	if err != nil {
 		return nil, err
 	}
-	signer, err := c.FindKeyPair(u.ID, optional(u.Object))
-	if err == nil && signer == nil {
+	pairs, err := c.FindKeyPairs(u.ID, optional(u.Object))
+	switch {
+	case err != nil:
+		err = fmt.Errorf("look for the key pair %s: %w", u, err)
+	case len(pairs) == 0:
 		err = fmt.Errorf("%w: no key pair matches %s", ErrKeyNotFound, u)
+	case len(pairs) > 1:
+		err = fmt.Errorf("%w: %d key pairs match %s: add id= or object= to name one", ErrKeyAmbiguous, len(pairs), u)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &KeyPair{Signer: signer, context: c}, nil
+	return &KeyPair{Signer: pairs[0], context: c}, nil
 }
 
 // GenerateKeyPair makes a key pair labelled u.Object in the token. Its private
@@ -72,9 +77,9 @@ func (ms *Modules) GenerateKeyPair(u URI, pin func() (string, error), kind KeyPa
 
 func generateKeyPair(c *crypto11.Context, u URI, kind KeyPairKind) (crypto.Signer, error) {
 	label := []byte(u.Object)
-	if old, err := c.FindKeyPair(nil, label); err != nil {
+	if old, err := c.FindKeyPairs(nil, label); err != nil {
 		return nil, fmt.Errorf("look for a key pair labelled %s: %w", printable(u.Object), err)
-	} else if old != nil {
+	} else if len(old) > 0 {
 		return nil, fmt.Errorf("key pair %s: %w", printable(u.Object), ErrKeyExists)
 	}
 	id := u.ID

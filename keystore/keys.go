@@ -161,24 +161,17 @@ type numbered struct {
 
 // versions returns the AES-256 objects of one label in ascending order.
 func (w *worker) versions(id string) ([]numbered, error) {
-	handles, err := w.findKeys(id)
+	objects, err := w.objects(id, nil)
 	if err != nil {
 		return nil, err
 	}
-	var found []numbered
-	for _, h := range handles {
-		o, ok, err := w.describe(h)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
+	found := make([]numbered, 0, len(objects))
+	for _, o := range objects {
 		number := uint32(1)
 		if m, marked := parseMark(o.ckaID); marked {
 			number = m.version
 		}
-		found = append(found, numbered{number, h})
+		found = append(found, numbered{number, o.handle})
 	}
 	slices.SortFunc(found, func(a, b numbered) int { return int(int64(a.number) - int64(b.number)) })
 	return found, nil
@@ -220,23 +213,30 @@ func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 		info = KeyInfo{ID: id, Token: t.name, Versions: versions, Disabled: versions[len(versions)-1].Disabled}
 		return nil
 	})
-	return info, err
+	if err != nil {
+		return KeyInfo{}, err // the call may still write to info
+	}
+	return info, nil
 }
 
 // Permissions asks the token what it permits with the newest version of the key
 // and whether it is disabled, at the price of reading one object.
 func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, err error) {
-	newest := k.versions[len(k.versions)-1]
 	var p permissions
-	err = k.use(ctx, newest.number, func(w *worker, _ pkcs11.ObjectHandle) error {
+	err = k.use(ctx, k.Newest(), func() operation {
 		// The token object itself: a copy does not know what happened since.
-		read, err := w.permissions(newest.handle)
-		if err == nil {
-			p = read
-		}
-		return err
-	}, func() {})
-	return KeyUsage{Encrypt: p.encrypt, Decrypt: p.decrypt}, p.mark.disabled, err
+		return operation{run: func(w *worker, v *version) error {
+			read, err := w.permissions(v.handle)
+			if err == nil {
+				p = read
+			}
+			return err
+		}}
+	})
+	if err != nil {
+		return KeyUsage{}, false, err // the call may still write to p
+	}
+	return KeyUsage{Encrypt: p.encrypt, Decrypt: p.decrypt}, p.mark.disabled, nil
 }
 
 func (w *worker) versionInfo(o numbered) (VersionInfo, error) {

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -59,6 +60,40 @@ func (ms *Modules) acquire(path string) (*module, error) {
 	}
 	ms.open[resolved] = m
 	return m, nil
+}
+
+// acquireToken acquires the module that u names and finds the token there. A
+// module that hangs does not keep it beyond the end of ctx: what was acquired by
+// then is given up when the module returns.
+func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo, error) {
+	type result struct {
+		m    *module
+		info TokenInfo
+		err  error
+	}
+	results := make(chan result)
+	go func() {
+		m, err := ms.acquire(u.ModulePath)
+		var info TokenInfo
+		if err == nil {
+			if info, err = m.find(u); err != nil {
+				err = errors.Join(err, ms.release(m))
+			}
+		}
+		select {
+		case results <- result{m, info, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = ms.release(m) // nobody is left to be told
+			}
+		}
+	}()
+	select {
+	case r := <-results:
+		return r.m, r.info, r.err
+	case <-ctx.Done():
+		return nil, TokenInfo{}, fmt.Errorf("%s did not answer in time: %w", u.ModulePath, ctx.Err())
+	}
 }
 
 // release gives up one acquire; the last one finalizes and unloads.

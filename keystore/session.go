@@ -12,19 +12,23 @@ import (
 // worker is one session together with the goroutine that alone calls the module
 // with it. A PKCS#11 call cannot be cancelled: a caller whose context ends
 // leaves the worker behind, which comes back to the pool when the module
-// returns.
+// returns. Opening and closing the session are such calls too, so the worker
+// does them, and one whose session cannot be opened stays in the pool: the next
+// call with it tries again.
 type worker struct {
 	t       *Token
-	session pkcs11.SessionHandle // owned by the goroutine
+	session pkcs11.SessionHandle // valid while open; owned by the goroutine
+	open    bool                 // owned by the goroutine
 	ivs     []byte               // random bytes not yet used as IVs; owned by the goroutine
 	calls   chan *call           // capacity 1; closed to end the goroutine
-	ended   chan error           // receives what closing the session answered
+	ended   chan error           // receives what closing the session answered; capacity 1
 	pooled  bool                 // fixed: goes back to the pool after each call
 }
 
 // call is one whole operation on its way to a worker.
 type call struct {
 	run   func(*worker) error
+	drop  func()        // runs once, when run has ended for good or will not run
 	err   error         // written by the worker before done
 	done  chan struct{} // capacity 1
 	state atomic.Int32  // callWaiting until either side moves it
@@ -36,120 +40,158 @@ const (
 	callAbandoned       // by the caller: nobody takes the result
 )
 
-func newCall(run func(*worker) error) *call {
-	return &call{run: run, done: make(chan struct{}, 1)}
+// do runs one operation on a pooled session. When the session turns out to be
+// lost, run runs once more on a new one, so it must be repeatable. When ctx ends
+// first, do returns its error and run goes on alone: what run writes must not be
+// read then, and what it reads must belong to it.
+func (t *Token) do(ctx context.Context, run func(*worker) error) error {
+	return t.doThen(ctx, run, func() {})
 }
 
-// do runs one operation on a pooled session. When ctx ends first, do returns
-// its error and run goes on alone: what run writes must not be read then, and
-// what it reads must belong to it.
-func (t *Token) do(ctx context.Context, run func(*worker) error) error {
+// doThen is do with a function that runs once, after run or in its place.
+func (t *Token) doThen(ctx context.Context, run func(*worker) error, drop func()) error {
 	w, err := t.acquire(ctx)
 	if err != nil {
+		drop()
 		return err
 	}
-	return t.await(ctx, w, run)
+	return t.await(ctx, w, run, drop)
 }
 
-// admin runs one operation on a read-write session opened for it alone.
+// admin runs one operation once on a read-write session opened for it alone.
 func (t *Token) admin(ctx context.Context, run func(*worker) error) error {
-	w, err := t.newWorker(true, false)
+	w, err := t.newWorker(false)
 	if err != nil {
 		return err
 	}
-	err = t.await(ctx, w, run)
+	err = t.await(ctx, w, run, func() {})
 	close(w.calls)
-	if ctx.Err() != nil {
-		return err // the module still holds the session; the goroutine closes it
+	select {
+	case closeErr := <-w.ended:
+		return errors.Join(err, closeErr)
+	case <-ctx.Done(): // the module still holds the session; the goroutine closes it
+		return err
 	}
-	return errors.Join(err, <-w.ended)
 }
 
-func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error) error {
-	c := newCall(run)
+func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, drop func()) error {
+	c := &call{run: run, drop: drop, done: make(chan struct{}, 1)}
 	w.calls <- c
 	select {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
 	}
+	// Counted first: the worker takes it back as soon as it sees the state.
+	t.sessions.stuck.Add(1)
 	if c.state.CompareAndSwap(callWaiting, callAbandoned) {
-		t.sessions.stuck.Add(1)
 		return fmt.Errorf("token %s did not answer in time: %w", t.name, ctx.Err())
 	}
+	t.sessions.stuck.Add(-1)
 	<-c.done
 	return c.err
 }
 
-// acquire takes a free session, opens one while there are fewer than the limit,
+// acquire takes a free worker, makes one while there are fewer than the limit,
 // or waits.
 func (t *Token) acquire(ctx context.Context) (*worker, error) {
+	if t.background.Err() != nil {
+		return nil, t.closedError()
+	}
 	select {
 	case w := <-t.idle:
 		return w, nil
 	default:
 	}
+	if w, err := t.newWorker(true); w != nil || err != nil {
+		return w, err
+	}
 	select {
+	case w := <-t.idle:
+		return w, nil
 	case <-t.background.Done():
-		return nil, fmt.Errorf("token %s: %w", t.name, ErrClosed)
-	default:
-	}
-	if n := t.sessions.open.Add(1); int(n) <= t.sessions.limit {
-		w, err := t.newWorker(false, true)
-		if err != nil {
-			t.sessions.open.Add(-1)
-			return nil, err
-		}
-		return w, nil
-	}
-	t.sessions.open.Add(-1)
-	select {
-	case w := <-t.idle:
-		return w, nil
+		return nil, t.closedError()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("token %s: %w of %d: %w", t.name, ErrBusy, t.sessions.limit, ctx.Err())
 	}
 }
 
-func (t *Token) newWorker(readWrite, pooled bool) (*worker, error) {
-	s, err := t.openSession(readWrite)
-	if err != nil {
-		return nil, err
+// newWorker makes a worker; nil if there are enough in the pool.
+func (t *Token) newWorker(pooled bool) (*worker, error) {
+	w := &worker{t: t, calls: make(chan *call, 1), ended: make(chan error, 1), pooled: pooled}
+	t.life.mu.Lock()
+	defer t.life.mu.Unlock()
+	switch {
+	case t.life.closed:
+		return nil, t.closedError()
+	case pooled && t.life.workers >= t.sessions.limit:
+		return nil, nil
+	case pooled:
+		t.life.workers++
 	}
-	w := &worker{t: t, session: s, calls: make(chan *call, 1), ended: make(chan error, 1), pooled: pooled}
-	go w.serve()
+	t.life.running.Go(w.serve)
 	return w, nil
 }
 
 // serve is the worker's goroutine.
 func (w *worker) serve() {
-	alive := true
 	for c := range w.calls {
-		err := c.run(w)
-		broken := w.breaks(err)
+		err := w.perform(c)
+		c.drop()
 		w.t.sessions.calls.Add(1)
+		broken := w.breaks(err)
 		if broken {
 			w.t.sessions.failures.Add(1)
-		}
-		if broken && w.pooled {
 			w.finish(c, err)
-			if alive = w.reopen(); !alive {
-				break
-			}
-			w.t.idle <- w
-			continue
+			// The session may be gone already: then closing it fails, and that is all.
+			_ = w.closeSession()
 		}
 		if w.pooled {
 			w.t.idle <- w // before the answer, so that the caller's next call finds it
 		}
-		w.finish(c, err)
+		if !broken {
+			w.finish(c, err)
+		}
 	}
 	clear(w.ivs)
-	if !alive {
-		w.t.sessions.open.Add(-1)
-		return
+	w.ended <- w.closeSession()
+}
+
+// perform runs a call, on a new session if the one at hand turns out to be lost.
+func (w *worker) perform(c *call) error {
+	for again := false; ; again = true {
+		if err := w.openSession(); err != nil {
+			return err
+		}
+		err := c.run(w)
+		if again || !w.pooled || !isSessionLost(err) {
+			return err
+		}
+		w.t.log.Warn("a session was lost and is opened again", "error", err)
+		_ = w.closeSession() // as it is lost
 	}
-	w.ended <- w.t.callError("C_CloseSession", w.t.module.ctx.CloseSession(w.session))
+}
+
+func (w *worker) openSession() error {
+	if w.open {
+		return nil
+	}
+	s, err := w.t.openSession(!w.pooled)
+	if err != nil {
+		return err
+	}
+	w.session, w.open = s, true
+	w.t.sessions.open.Add(1)
+	return nil
+}
+
+func (w *worker) closeSession() error {
+	if !w.open {
+		return nil
+	}
+	w.open = false
+	w.t.sessions.open.Add(-1)
+	return w.fail("C_CloseSession", w.t.module.ctx.CloseSession(w.session))
 }
 
 func (w *worker) finish(c *call, err error) {
@@ -160,28 +202,6 @@ func (w *worker) finish(c *call, err error) {
 		return
 	}
 	c.done <- struct{}{}
-}
-
-// reopen replaces a session that may be unusable. If that fails the worker ends
-// and a later acquire tries again.
-func (w *worker) reopen() bool {
-	// The session may be gone already: then closing it fails, and that is all.
-	_ = w.t.module.ctx.CloseSession(w.session)
-	s, err := w.t.openSession(false)
-	if err != nil {
-		w.t.log.Error("a session was lost and cannot be opened again", "error", err)
-		return false
-	}
-	w.session = s
-	return true
-}
-
-// close ends an idle worker and its session.
-func (w *worker) close() error {
-	close(w.calls)
-	err := <-w.ended
-	w.t.sessions.open.Add(-1)
-	return err
 }
 
 // breaks reports whether err makes the session doubtful: any answer of the

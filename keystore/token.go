@@ -39,18 +39,28 @@ type Token struct {
 	module  *module
 	info    TokenInfo
 	epoch   time.Time // base of the monotonic clock that leases use
-	started sync.WaitGroup
+	life    lifetime
 	// background is the life of the token, not of one call: stop ends it, and
 	// with it the goroutines that nobody waits for.
 	background context.Context
 	stop       context.CancelFunc
 
-	idle     chan *worker // sessions that are free; buffered for all of them
+	idle     chan *worker // workers that are free; buffered for all of them
 	sessions sessionCount
 	login    loginState
 	index    keyIndex
 	copies   copyKeeper
 	health   healthState
+}
+
+// lifetime keeps the module loaded while anything of the token may call it.
+type lifetime struct {
+	mu      sync.Mutex
+	closed  bool           // nothing may start any more; guarded by mu
+	workers int            // of the pool; guarded by mu
+	running sync.WaitGroup // of all goroutines; Add under mu and while not closed
+	over    chan struct{}  // closed when the module was given up
+	err     error          // of that; valid once over is closed
 }
 
 // loginState keeps concurrent logins and wrong PINs from multiplying.
@@ -64,19 +74,16 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if !o.URI.namesToken() {
 		return nil, fmt.Errorf("token %s: %s names no token: add token=, serial= or slot-id=", o.Name, o.URI)
 	}
-	m, err := ms.acquire(o.URI.ModulePath)
+	m, info, err := ms.acquireToken(ctx, o.URI)
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
-	}
-	info, err := m.find(o.URI)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("token %s: %w", o.Name, err), ms.release(m))
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t := &Token{
 		name: o.Name, profile: o.Profile, log: o.Logger.With("token", o.Name), pin: o.PIN,
 		modules: ms, module: m, info: info, epoch: time.Now(), background: background, stop: stop,
 	}
+	t.life.over = make(chan struct{})
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
 	t.index.init()
@@ -98,7 +105,11 @@ func sessionLimit(o Options, info TokenInfo) int {
 		n = max(o.Profile.Sessions, 1)
 	}
 	const reserved = 2
-	if info.MaxSessions > reserved && uint(n) > info.MaxSessions-reserved {
+	switch {
+	case info.MaxSessions == 0: // the token does not say
+	case info.MaxSessions <= reserved:
+		n = 1
+	case uint(n) > info.MaxSessions-reserved:
 		n = int(info.MaxSessions - reserved)
 	}
 	return n
@@ -109,12 +120,26 @@ func (t *Token) startBackground(probeInterval time.Duration) {
 	if probeInterval <= 0 {
 		probeInterval = 10 * time.Second
 	}
-	t.started.Go(func() { t.keepIndex(ctx) })
-	t.started.Go(func() { t.keepHealth(ctx, probeInterval) })
+	t.start(func() { t.keepIndex(ctx) })
+	t.start(func() { t.keepHealth(ctx, probeInterval) })
 	if t.profile.SessionCopies {
-		t.started.Go(func() { t.keepCopies(ctx) })
+		t.start(func() { t.keepCopies(ctx) })
 	}
 }
+
+// start runs f in a goroutine that Close waits for; it returns false, and does
+// nothing, once the token is closed.
+func (t *Token) start(f func()) bool {
+	t.life.mu.Lock()
+	defer t.life.mu.Unlock()
+	if t.life.closed {
+		return false
+	}
+	t.life.running.Go(f)
+	return true
+}
+
+func (t *Token) closedError() error { return fmt.Errorf("token %s: %w", t.name, ErrClosed) }
 
 // Name returns the configured name.
 func (t *Token) Name() string { return t.name }
@@ -123,27 +148,41 @@ func (t *Token) Name() string { return t.name }
 func (t *Token) Info() TokenInfo { return t.info }
 
 // Close ends the background work, closes every session and gives up the module.
-// A call that hangs in the module past the end of ctx keeps the module loaded,
-// since to unload it under a running call would crash the process.
+// A call that hangs in the module past the end of ctx makes Close return an
+// error; the module stays loaded until that call has returned, since to unload
+// it under a running call would crash the process. Close may be called again to
+// wait for that.
 func (t *Token) Close(ctx context.Context) error {
+	t.life.mu.Lock()
+	first := !t.life.closed
+	t.life.closed = true
+	t.life.mu.Unlock()
 	t.stop()
-	finished := make(chan struct{})
-	go func() { t.started.Wait(); close(finished) }()
+	if first {
+		go t.shutDown()
+	}
 	select {
-	case <-finished:
+	case <-t.life.over:
+		return t.life.err
 	case <-ctx.Done():
-		return fmt.Errorf("token %s: background work still waits for the module: %w", t.name, ctx.Err())
+		return fmt.Errorf("token %s: calls still wait for the module: %w", t.name, ctx.Err())
 	}
+}
+
+// shutDown ends the workers as they become free and then gives up the module.
+func (t *Token) shutDown() {
+	t.life.mu.Lock()
+	workers := t.life.workers // it stays so, since the token is closed
+	t.life.mu.Unlock()
 	var errs []error
-	for t.sessions.open.Load() > 0 {
-		select {
-		case w := <-t.idle:
-			errs = append(errs, w.close())
-		case <-ctx.Done():
-			return fmt.Errorf("token %s: %d sessions still wait for the module: %w", t.name, t.sessions.open.Load(), ctx.Err())
-		}
+	for range workers {
+		w := <-t.idle
+		close(w.calls)
+		errs = append(errs, <-w.ended)
 	}
-	return errors.Join(append(errs, t.modules.release(t.module))...)
+	t.life.running.Wait()
+	t.life.err = errors.Join(append(errs, t.modules.release(t.module))...)
+	close(t.life.over)
 }
 
 // clock is the monotonic time since the token was opened.
@@ -161,7 +200,7 @@ func (t *Token) openSession(readWrite bool) (pkcs11.SessionHandle, error) {
 		return 0, t.callError("C_OpenSession", err)
 	}
 	if err := t.ensureLogin(s); err != nil {
-		return 0, errors.Join(err, t.module.ctx.CloseSession(s))
+		return 0, errors.Join(err, t.callError("C_CloseSession", t.module.ctx.CloseSession(s)))
 	}
 	return s, nil
 }
@@ -221,9 +260,11 @@ type Stats struct {
 
 // Stats returns the present figures.
 func (t *Token) Stats() Stats {
-	open := int(t.sessions.open.Load())
+	t.life.mu.Lock()
+	workers := t.life.workers
+	t.life.mu.Unlock()
 	return Stats{
-		Sessions: open, SessionLimit: t.sessions.limit, Busy: max(open-len(t.idle), 0),
+		Sessions: int(t.sessions.open.Load()), SessionLimit: t.sessions.limit, Busy: max(workers-len(t.idle), 0),
 		Stuck: int(t.sessions.stuck.Load()), Keys: len(t.index.load()),
 		Copies: int(t.copies.alive.Load()), CopyAge: time.Duration(t.copies.worstAge.Load()),
 		Calls: t.sessions.calls.Load(), Failures: t.sessions.failures.Load(),
