@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/keystore"
 )
 
 // Exit codes of every command.
@@ -38,6 +39,9 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
+// ExitCode returns the code; every error that has this method chooses one.
+func (e *exitError) ExitCode() int { return e.code }
+
 // usagef returns an error about wrong arguments or flags.
 func usagef(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
@@ -50,12 +54,12 @@ func refusedf(format string, args ...any) error {
 
 // exitCode returns the code that a command's error ends the process with.
 func exitCode(err error) int {
-	var exit *exitError
+	var exit interface{ ExitCode() int }
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &exit):
-		return exit.code
+		return exit.ExitCode()
 	default:
 		return exitFailed
 	}
@@ -158,7 +162,13 @@ func (f *dataFlags) load() (*config.Config, error) {
 }
 
 // profiles returns the names that a token's profile may have.
-func profiles() []string { return []string{"softhsm2", "cloudhsm", "luna", "nshield"} }
+func profiles() []string {
+	var names []string
+	for _, p := range keystore.Profiles() {
+		names = append(names, p.Name)
+	}
+	return names
+}
 
 // outputFormat is the value of the flag -o.
 type outputFormat string

@@ -14,8 +14,8 @@ import (
 	"github.com/hyok-kms/hyok/internal/config"
 )
 
-// bench is a data folder on which a test runs commands.
-type bench struct {
+// folder is a data folder on which a test runs commands.
+type folder struct {
 	t   *testing.T
 	dir string
 }
@@ -35,20 +35,20 @@ listeners:
     plain_http: true
 `
 
-func newBench(t *testing.T, text string) *bench {
+func newBench(t *testing.T, text string) *folder {
 	t.Helper()
-	b := &bench{t, t.TempDir()}
+	b := &folder{t, t.TempDir()}
 	if err := os.WriteFile(b.path(config.FileName), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+func (b *folder) path(name string) string { return filepath.Join(b.dir, name) }
 
 // run runs a command, and fails the test if it exits with another code or prints
 // a secret.
-func (b *bench) run(code int, args ...string) outcome {
+func (b *folder) run(code int, args ...string) outcome {
 	b.t.Helper()
 	o := b.runOpenly(code, args...)
 	for _, secret := range b.secrets() {
@@ -60,7 +60,7 @@ func (b *bench) run(code int, args ...string) outcome {
 }
 
 // runOpenly is run for a command that may print a secret.
-func (b *bench) runOpenly(code int, args ...string) outcome {
+func (b *folder) runOpenly(code int, args ...string) outcome {
 	b.t.Helper()
 	var stdout, stderr bytes.Buffer
 	root := &cobra.Command{Use: "hyok"}
@@ -78,7 +78,7 @@ func (b *bench) runOpenly(code int, args ...string) outcome {
 }
 
 // config returns the configuration, which must be a good one.
-func (b *bench) config() *config.Config {
+func (b *folder) config() *config.Config {
 	b.t.Helper()
 	c, err := config.Load(b.path(config.FileName))
 	if err != nil {
@@ -88,7 +88,7 @@ func (b *bench) config() *config.Config {
 }
 
 // secrets returns all secrets of the data folder.
-func (b *bench) secrets() []string {
+func (b *folder) secrets() []string {
 	c, err := config.Read(b.path(config.FileName))
 	if err != nil {
 		return nil // the test broke it
@@ -118,7 +118,7 @@ func (o outcome) decode(t *testing.T, into any) {
 	}
 }
 
-func (b *bench) expectMode(name string, want fs.FileMode) {
+func (b *folder) expectMode(name string, want fs.FileMode) {
 	b.t.Helper()
 	if info, err := os.Stat(b.path(name)); err != nil || info.Mode() != want {
 		b.t.Errorf("%s has mode %v, %v, want %v", name, info.Mode(), err, want)

@@ -75,13 +75,13 @@ not or if there was no measurement, 2 for a mistake on the command line.`,
   hyok xks bench --rate 5000 --duration 1m --max-p99 5ms -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return xksUsagef("%d arguments: at most one URL is expected", len(args))
+				return usagef("%d arguments: at most one URL is expected", len(args))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd, args) },
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &xksUsageError{err: err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	b.register(cmd)
 	return cmd
 }
@@ -139,7 +139,7 @@ func (b *xksBench) run(cmd *cobra.Command, args []string) error {
 func exclusive(fs *pflag.FlagSet, pairs [][2]string) error {
 	for _, p := range pairs {
 		if fs.Changed(p[0]) && fs.Changed(p[1]) {
-			return xksUsagef("--%s and --%s exclude each other", p[0], p[1])
+			return usagef("--%s and --%s exclude each other", p[0], p[1])
 		}
 	}
 	return nil
@@ -168,7 +168,7 @@ func (b *xksBench) load(args []string) (xksTarget, bench.Load, error) {
 	}
 	client, err := xks.NewClient(target.URL.String(), target.Credential, target.Region)
 	if err != nil {
-		return fail(&xksUsageError{err: err})
+		return fail(&exitError{exitUsage, err})
 	}
 	load := bench.Load{
 		NewRequest: client.NewRequest, Transport: transport,
@@ -181,7 +181,7 @@ func (b *xksBench) load(args []string) (xksTarget, bench.Load, error) {
 		load.Rate = 0
 	}
 	if err := load.Validate(); err != nil {
-		return fail(&xksUsageError{err: err})
+		return fail(&exitError{exitUsage, err})
 	}
 	return target, load, nil
 }
@@ -190,13 +190,13 @@ func (b *xksBench) load(args []string) (xksTarget, bench.Load, error) {
 func (b *xksBench) check() error {
 	switch ext := filepath.Ext(b.reportFile); {
 	case b.output != "text" && b.output != "json":
-		return xksUsagef("--output %s: it must be text or json", b.output)
+		return usagef("--output %s: it must be text or json", b.output)
 	case b.reportFile != "" && ext != ".html" && ext != ".svg":
-		return xksUsagef("--report %s: its name must end in .html or .svg", b.reportFile)
+		return usagef("--report %s: its name must end in .html or .svg", b.reportFile)
 	case !b.closed && b.rate == 0:
-		return xksUsagef("--rate 0: give a rate, or --closed for the maximum")
+		return usagef("--rate 0: give a rate, or --closed for the maximum")
 	case b.requests < 0:
-		return xksUsagef("--requests %d: it must be positive", b.requests)
+		return usagef("--requests %d: it must be positive", b.requests)
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func (b *xksBench) check() error {
 func readKeyFile(name string) ([]string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, xksUsagef("external key ids: %w", err)
+		return nil, usagef("external key ids: %w", err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	var ids []string
@@ -215,10 +215,10 @@ func readKeyFile(name string) ([]string, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, xksUsagef("external key ids: %s: %w", name, err)
+		return nil, usagef("external key ids: %s: %w", name, err)
 	}
 	if len(ids) == 0 {
-		return nil, xksUsagef("external key ids: %s names none", name)
+		return nil, usagef("external key ids: %s names none", name)
 	}
 	return ids, nil
 }

@@ -53,17 +53,6 @@ func benchXKS(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-func exitCode(err error) int {
-	var coded interface{ ExitCode() int }
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &coded):
-		return coded.ExitCode()
-	}
-	return 1
-}
-
 func TestXKSBenchReports(t *testing.T) {
 	setXKSEnv(t)
 	s := httptest.NewServer(canned(never))

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,19 +54,6 @@ type xksTarget struct {
 	Region     string
 }
 
-// xksUsageError is a mistake on the command line or in the environment.
-type xksUsageError struct{ err error }
-
-func (e *xksUsageError) Error() string { return e.err.Error() }
-func (e *xksUsageError) Unwrap() error { return e.err }
-
-// ExitCode returns 2, the exit code for usage errors.
-func (e *xksUsageError) ExitCode() int { return 2 }
-
-func xksUsagef(format string, args ...any) error {
-	return &xksUsageError{err: fmt.Errorf(format, args...)}
-}
-
 // register adds the flags to fs. Defaults from the environment are looked up
 // by target and transport, so that --help shows names and no values.
 func (f *xksFlags) register(fs *pflag.FlagSet) {
@@ -86,7 +72,7 @@ func (f *xksFlags) register(fs *pflag.FlagSet) {
 // environment. Errors are usage errors and never contain the secret.
 func (f *xksFlags) target(args []string) (xksTarget, error) {
 	if f.timeout <= 0 {
-		return xksTarget{}, xksUsagef("--timeout %v: it must be positive", f.timeout)
+		return xksTarget{}, usagef("--timeout %v: it must be positive", f.timeout)
 	}
 	raw := os.Getenv(envXKSURL)
 	if len(args) > 0 {
@@ -110,27 +96,27 @@ func (f *xksFlags) target(args []string) (xksTarget, error) {
 		t.KeyIDs = []string{id}
 	}
 	if t.Region == "" {
-		return xksTarget{}, xksUsagef("no region: give --region or set %s", envXKSRegion)
+		return xksTarget{}, usagef("no region: give --region or set %s", envXKSRegion)
 	}
 	if len(t.KeyIDs) == 0 {
-		return xksTarget{}, xksUsagef("no external key: give --key-id or set %s", envXKSKeyID)
+		return xksTarget{}, usagef("no external key: give --key-id or set %s", envXKSKeyID)
 	}
 	return t, nil
 }
 
 func parseXKSURL(raw string) (*url.URL, error) {
 	if raw == "" {
-		return nil, xksUsagef("no proxy: give its URL or set %s", envXKSURL)
+		return nil, usagef("no proxy: give its URL or set %s", envXKSURL)
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, xksUsagef("proxy URL: %w", err)
+		return nil, usagef("proxy URL: %w", err)
 	}
 	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return nil, xksUsagef("proxy URL %q: it must begin with https://HOST or http://HOST", u.Redacted())
+		return nil, usagef("proxy URL %q: it must begin with https://HOST or http://HOST", u.Redacted())
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, xksUsagef("proxy URL %q: it must not have a user, a query or a fragment", u.Redacted())
+		return nil, usagef("proxy URL %q: it must not have a user, a query or a fragment", u.Redacted())
 	}
 	// Both forms of the URL are at hand for people: with and without the part
 	// that is the same for every proxy.
@@ -145,7 +131,7 @@ func (f *xksFlags) credential() (xks.Credential, error) {
 		SecretAccessKey: os.Getenv(envXKSSecretAccessKey),
 	}
 	if c.AccessKeyID == "" {
-		return xks.Credential{}, xksUsagef("no credential: give --access-key-id or set %s", envXKSAccessKeyID)
+		return xks.Credential{}, usagef("no credential: give --access-key-id or set %s", envXKSAccessKeyID)
 	}
 	if f.secretFile != "" {
 		secret, err := readSecretFile(f.secretFile)
@@ -155,10 +141,10 @@ func (f *xksFlags) credential() (xks.Credential, error) {
 		c.SecretAccessKey = secret
 	}
 	if c.SecretAccessKey == "" {
-		return xks.Credential{}, xksUsagef("no secret access key: give --secret-file or set %s", envXKSSecretAccessKey)
+		return xks.Credential{}, usagef("no secret access key: give --secret-file or set %s", envXKSSecretAccessKey)
 	}
 	if err := c.Validate(); err != nil {
-		return xks.Credential{}, &xksUsageError{err: err}
+		return xks.Credential{}, &exitError{exitUsage, err}
 	}
 	return c, nil
 }
@@ -166,14 +152,14 @@ func (f *xksFlags) credential() (xks.Credential, error) {
 func readSecretFile(name string) (string, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return "", xksUsagef("secret access key: %w", err)
+		return "", usagef("secret access key: %w", err)
 	}
 	if info.Size() > maxSecretFile {
-		return "", xksUsagef("secret access key: %s has %d bytes: it must hold the secret alone", name, info.Size())
+		return "", usagef("secret access key: %s has %d bytes: it must hold the secret alone", name, info.Size())
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return "", xksUsagef("secret access key: %w", err)
+		return "", usagef("secret access key: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
 }
@@ -209,20 +195,20 @@ func (f *xksFlags) tlsConfig() (*tls.Config, error) {
 	if name := cmp.Or(f.caFile, os.Getenv(envCAFile)); name != "" {
 		pem, err := os.ReadFile(name)
 		if err != nil {
-			return nil, xksUsagef("trusted roots: %w", err)
+			return nil, usagef("trusted roots: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, xksUsagef("trusted roots: %s has no certificate in PEM form", name)
+			return nil, usagef("trusted roots: %s has no certificate in PEM form", name)
 		}
 	}
 	if (f.clientCert == "") != (f.clientKey == "") {
-		return nil, &xksUsageError{err: errors.New("--client-cert and --client-key go together")}
+		return nil, &exitError{exitUsage, errors.New("--client-cert and --client-key go together")}
 	}
 	if f.clientCert != "" {
 		pair, err := tls.LoadX509KeyPair(f.clientCert, f.clientKey)
 		if err != nil {
-			return nil, xksUsagef("client certificate: %w", err)
+			return nil, usagef("client certificate: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}

@@ -102,7 +102,7 @@ func TestXKSTargetUsageErrors(t *testing.T) {
 			}
 			f, args := parseXKSFlags(t, tc.args...)
 			_, err := f.target(args)
-			var usage *xksUsageError
+			var usage *exitError
 			if !errors.As(err, &usage) || usage.ExitCode() != 2 {
 				t.Fatalf("got %v: want a usage error", err)
 			}

@@ -66,13 +66,13 @@ mistake on the command line or a proxy that cannot be reached.`,
   hyok xks verify --only auth --only encrypt.cdiv`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return xksUsagef("%d arguments: at most one URL is expected", len(args))
+				return usagef("%d arguments: at most one URL is expected", len(args))
 			}
 			return nil
 		},
 		RunE: v.run,
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &xksUsageError{err: err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	v.register(cmd.Flags())
 	return cmd
 }
@@ -101,7 +101,7 @@ func (v *xksVerify) register(fs *pflag.FlagSet) {
 
 func (v *xksVerify) run(cmd *cobra.Command, args []string) error {
 	if v.output != "text" && v.output != "json" {
-		return xksUsagef("--output %q: it must be text or json", v.output)
+		return usagef("--output %q: it must be text or json", v.output)
 	}
 	target, err := v.verifyTarget(args)
 	if err != nil {
@@ -109,7 +109,7 @@ func (v *xksVerify) run(cmd *cobra.Command, args []string) error {
 	}
 	checks, err := verify.Select(verify.Checks(), v.only, v.skip)
 	if err != nil {
-		return &xksUsageError{err: err}
+		return &exitError{exitUsage, err}
 	}
 	// What goes wrong from here on is not a matter of usage.
 	cmd.SilenceUsage = true
@@ -147,7 +147,7 @@ func (v *xksVerify) verifyTarget(args []string) (verify.Target, error) {
 		return verify.Target{}, err
 	}
 	if len(t.KeyIDs) > 1 {
-		return verify.Target{}, xksUsagef("%d external keys: one --key-id is expected", len(t.KeyIDs))
+		return verify.Target{}, usagef("%d external keys: one --key-id is expected", len(t.KeyIDs))
 	}
 	config, err := v.tlsConfig()
 	if err != nil {

@@ -1,0 +1,37 @@
+// Command hyok serves keys that a PKCS#11 token holds to AWS KMS, and provisions
+// them.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, newRootCommand())
+	stop()
+	os.Exit(code)
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hyok",
+		Short: "Hold your own key: an AWS KMS external key store proxy for PKCS#11 tokens",
+		Long: `hyok keeps AES keys in a PKCS#11 token (a network HSM, or SoftHSM2) and lets
+AWS KMS use them through the External Key Store (XKS) proxy API.
+
+Exit codes: 0 done; 1 failed; 2 wrong arguments or flags; 3 not confirmed or not
+allowed.`,
+	}
+	root.AddCommand(
+		newStoreCommand(), newCredentialCommand(), newConfigCommand(),
+		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",
+			newXKSVerifyCommand(), newXKSBenchCommand()),
+	)
+	return root
+}
