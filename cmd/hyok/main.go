@@ -30,7 +30,7 @@ allowed.`,
 	}
 	root.AddCommand(
 		newStoreCommand(), newCredentialCommand(), newConfigCommand(),
-		newTokenCommand(), newKeyCommand(), newVersionCommand(),
+		newTokenCommand(), newKeyCommand(), newTLSCommand(), newVersionCommand(),
 		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",
 			newXKSVerifyCommand(), newXKSBenchCommand()),
 	)

@@ -20,7 +20,7 @@ import (
 
 // closeTimeout is how long a command waits for calls that hang in a module
 // before it ends without them.
-const closeTimeout = 2 * time.Second
+const closeTimeout = time.Second
 
 // tokenFlags find a configured token.
 type tokenFlags struct {
