@@ -43,6 +43,21 @@ func TestParseURI(t *testing.T) {
 	}
 }
 
+// What a URI is printed as can be put into a configuration, paths readable.
+func TestURIString(t *testing.T) {
+	for want, u := range map[string]keystore.URI{
+		"pkcs11:token=a%20b?module-path=/usr/lib/m.so&pin-source=file:/srv/pin": {Token: "a b", ModulePath: "/usr/lib/m.so", PINSource: "file:/srv/pin"},
+		"pkcs11:token=a%2Fb%3Bc?module-path=/m%26n%3F.so":                       {Token: "a/b;c", ModulePath: "/m&n?.so"},
+	} {
+		if got := u.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got, err := keystore.ParseURI(want); err != nil || !reflect.DeepEqual(got, u) {
+			t.Errorf("%s: %+v, %v", want, got, err)
+		}
+	}
+}
+
 func TestPINStaysSecret(t *testing.T) {
 	const pin = "s3cr3t-p1n"
 	u, err := keystore.ParseURI("pkcs11:token=t?pin-value=" + pin)
@@ -104,7 +119,7 @@ func FuzzParseURI(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q became %q: %v", text, u, err)
 		}
-		if again.String() != u.String() || again.Token != u.Token || string(again.ID) != string(u.ID) || again.ModulePath != u.ModulePath {
+		if again.String() != u.String() || again.Token != u.Token || string(again.ID) != string(u.ID) || again.ModulePath != u.ModulePath || again.PINSource != u.PINSource {
 			t.Fatalf("%q became %q, then %q", text, u, again)
 		}
 	})

@@ -132,16 +132,16 @@ generated in the token. An attribute that the token does not tell counts as "no"
   STATUS  enabled
   NEWEST  1
 
-  VERSION                      1
-  USAGE                        encrypt,decrypt
-  STATUS                       enabled
-  SENSITIVE                    yes
-  ALWAYS SENSITIVE             yes
-  EXTRACTABLE                  no
-  NEVER EXTRACTABLE            yes
-  GENERATED IN THE TOKEN       yes
-  USAGE CAN BE WITHDRAWN       yes
-  MARKED AS MANAGED BY HYOK    yes`,
+  VERSION                    1
+  USAGE                      encrypt,decrypt
+  STATUS                     enabled
+  SENSITIVE                  yes
+  ALWAYS SENSITIVE           yes
+  EXTRACTABLE                no
+  NEVER EXTRACTABLE          yes
+  GENERATED IN THE TOKEN     yes
+  USAGE CAN BE WITHDRAWN     yes
+  MARKED AS MANAGED BY HYOK  yes`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var info keystore.KeyInfo

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -91,7 +92,7 @@ func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(c
 	if err := proxy.SetEnvironment(c); err != nil {
 		return err
 	}
-	options, err := proxy.TokenOptions(c, t, quietLogger(cmd.ErrOrStderr()))
+	options, err := proxy.TokenOptions(c, t, quietLogger(ctx, cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
@@ -112,9 +113,13 @@ func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(c
 	return run(ctx, tok)
 }
 
-// quietLogger lets warnings and errors through.
-func quietLogger(w io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
+// quietLogger lets warnings and errors through until ctx ends: what is left
+// behind then has nothing to say to a person who has pressed Ctrl-C.
+func quietLogger(ctx context.Context, w io.Writer) *slog.Logger {
+	level := new(slog.LevelVar)
+	level.Set(slog.LevelWarn)
+	context.AfterFunc(ctx, func() { level.Set(math.MaxInt) })
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // pinFunc returns what gives the PIN of a token: configured, if the URI names

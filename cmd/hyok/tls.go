@@ -145,7 +145,7 @@ func (f *requestFlags) key(cmd *cobra.Command) (keystore.URI, func() (string, er
 	if err := proxy.SetEnvironment(c); err != nil {
 		return keystore.URI{}, nil, err
 	}
-	options, err := proxy.TokenOptions(c, t, quietLogger(cmd.ErrOrStderr()))
+	options, err := proxy.TokenOptions(c, t, quietLogger(cmd.Context(), cmd.ErrOrStderr()))
 	if err != nil {
 		return keystore.URI{}, nil, err
 	}

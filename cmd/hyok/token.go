@@ -45,8 +45,9 @@ func newTokenListCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Use:   "list",
 		Short: "List the tokens that PKCS#11 modules show",
 		Long: `Lists all tokens that the modules of the configuration show, those that are not configured
-included. With --module it lists those of that module, and needs no configuration. Nobody
-logs in.`,
+included. With --module it lists those of that module, and needs no configuration; one that
+--data or --config names gives the tokens' names, and SoftHSM2 its softhsm2_conf. No PIN is
+needed.`,
 		Example: `  $ hyok token list
   NAME  SLOT       LABEL  SERIAL            MANUFACTURER     MODEL       INITIALIZED  PIN
   main  711853055  hyok   a1f00d3d2a6e03ff  SoftHSM project  SoftHSM v2  yes          set
