@@ -66,13 +66,17 @@ type scan struct {
 const (
 	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids
 	scanShare       = 20                     // searches for unknown ids take at most 1/20 of the time
-	minRescan       = 10 * time.Second       // between two background searches
-	rescanShare     = 100                    // which take at most 1/100 of the time
+	rescanShare     = 100                    // background searches take at most 1/100 of it
 	scanTimeout     = time.Minute
 	findBatch       = 1000
 	reservedPrefix  = "hyok." // labels of hyok's own keys, which are no external keys
 	aes256KeyLength = 32
 )
+
+// SearchInterval is the least time between two background searches, by which a
+// version that another process made is noticed. It grows with the token, since
+// searches take at most a hundredth of the time.
+const SearchInterval = 10 * time.Second
 
 func (x *keyIndex) init() { x.keys.Store(&map[string]*Key{}) }
 
@@ -193,7 +197,7 @@ func (t *Token) keepIndex(ctx context.Context) {
 			t.log.Error("the search for keys failed", "error", err)
 		}
 		t.index.mu.Lock()
-		pause := max(minRescan, rescanShare*t.index.took)
+		pause := max(SearchInterval, rescanShare*t.index.took)
 		t.index.mu.Unlock()
 		select {
 		case <-time.After(pause):

@@ -1,9 +1,10 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/miekg/pkcs11"
@@ -17,10 +18,12 @@ type KeyUsage struct{ Encrypt, Decrypt bool }
 
 // KeyInfo describes an external key as the token holds it now.
 type KeyInfo struct {
-	ID       string        `json:"id"`
-	Token    string        `json:"token"`
-	Disabled bool          `json:"disabled"`
-	Versions []VersionInfo `json:"versions"` // ascending
+	ID       string `json:"id"`
+	Token    string `json:"token"`
+	Disabled bool   `json:"disabled"`
+	// Ambiguous: two objects claim to be the same version, so the key is not used.
+	Ambiguous bool          `json:"ambiguous"`
+	Versions  []VersionInfo `json:"versions"` // ascending
 }
 
 // Newest returns the version that new encryptions use.
@@ -33,12 +36,12 @@ type VersionInfo struct {
 	Encrypt          bool   `json:"encrypt"`
 	Decrypt          bool   `json:"decrypt"`
 	Disabled         bool   `json:"disabled"`
-	Marked           bool   `json:"made_or_adopted_by_hyok"`
+	Marked           bool   `json:"madeOrAdoptedByHyok"`
 	Sensitive        bool   `json:"sensitive"`
 	Extractable      bool   `json:"extractable"`
-	AlwaysSensitive  bool   `json:"always_sensitive"`
-	NeverExtractable bool   `json:"never_extractable"`
-	Local            bool   `json:"generated_in_token"`
+	AlwaysSensitive  bool   `json:"alwaysSensitive"`
+	NeverExtractable bool   `json:"neverExtractable"`
+	Local            bool   `json:"generatedInToken"`
 	Modifiable       bool   `json:"modifiable"`
 }
 
@@ -59,122 +62,42 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// GenerateKey makes an AES-256 key in the token: sensitive, never extractable,
-// for encryption and decryption at most.
-func (t *Token) GenerateKey(ctx context.Context, id string, usage KeyUsage) error {
-	return t.create(ctx, id, 0, func(w *worker, m mark) (pkcs11.ObjectHandle, error) {
-		return w.generate(aesTemplate(id, m, usage, true, t.profile.SessionCopies))
-	})
-}
-
-// ImportKey stores 32 bytes of key material as a key, which then is sensitive
-// and not extractable. The caller wipes material.
-func (t *Token) ImportKey(ctx context.Context, id string, usage KeyUsage, material []byte) error {
-	if len(material) != aes256KeyLength {
-		return fmt.Errorf("key material has %d bytes: AES-256 takes %d", len(material), aes256KeyLength)
-	}
-	own := slices.Clone(material)
-	return t.create(ctx, id, 0, func(w *worker, m mark) (pkcs11.ObjectHandle, error) {
-		defer clear(own)
-		template := append(aesTemplate(id, m, usage, true, t.profile.SessionCopies), pkcs11.NewAttribute(pkcs11.CKA_VALUE, own))
-		h, err := w.t.module.ctx.CreateObject(w.session, template)
-		return h, w.fail("C_CreateObject", err)
-	})
-}
-
-// RotateKey makes a new version of a key, with the usage of the newest, and
-// returns its number. Older versions stay as they are.
-func (t *Token) RotateKey(ctx context.Context, id string) (uint32, error) {
-	info, err := t.Describe(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	if info.Disabled {
-		return 0, fmt.Errorf("key %s in token %s: %w: enable it first", id, t.name, ErrKeyDisabled)
-	}
-	newest := info.Newest()
-	next := newest.Number + 1
-	usage := KeyUsage{Encrypt: newest.Encrypt, Decrypt: newest.Decrypt}
-	err = t.create(ctx, id, newest.Number, func(w *worker, m mark) (pkcs11.ObjectHandle, error) {
-		return w.generate(aesTemplate(id, m, usage, true, t.profile.SessionCopies))
-	})
-	return next, err
-}
-
-// create makes the version after newest (0: the first one). Two processes may
-// do so at once: each looks again afterwards, and one that finds a twin of its
-// object takes its own away.
-func (t *Token) create(ctx context.Context, id string, newest uint32, produce func(*worker, mark) (pkcs11.ObjectHandle, error)) error {
-	if err := ValidateID(id); err != nil {
-		return err
-	}
-	m := newMark(newest + 1)
-	err := t.admin(ctx, func(w *worker) error {
-		before, err := w.versions(id)
-		if err != nil {
-			return err
-		}
-		if err := t.expectNewest(id, before, newest); err != nil {
-			return err
-		}
-		h, err := produce(w, m)
-		if err != nil {
-			return err
-		}
-		after, err := w.versions(id)
-		if err != nil {
-			return err
-		}
-		twins := slices.DeleteFunc(after, func(o numbered) bool { return o.number != m.version })
-		if len(twins) > 1 {
-			return errors.Join(
-				fmt.Errorf("key %s in token %s: %w: another process made version %d at the same time; look at it and try again", id, t.name, ErrKeyExists, m.version),
-				w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, h)))
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return t.refresh(ctx, true)
-}
-
-func (t *Token) expectNewest(id string, have []numbered, newest uint32) error {
-	switch {
-	case len(have) == 0 && newest == 0:
-		return nil
-	case len(have) == 0:
-		return t.notFound(id)
-	case newest == 0:
-		return fmt.Errorf("key %s in token %s: %w", id, t.name, ErrKeyExists)
-	case have[len(have)-1].number != newest:
-		return fmt.Errorf("key %s in token %s was rotated by somebody else meanwhile: look at it and try again", id, t.name)
-	}
-	return nil
-}
-
 // numbered is an object with the version that its mark tells.
 type numbered struct {
 	number uint32
 	handle pkcs11.ObjectHandle
 }
 
-// versions returns the AES-256 objects of one label in ascending order.
-func (w *worker) versions(id string) ([]numbered, error) {
-	objects, err := w.objects(id, nil)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]numbered, 0, len(objects))
+// byLabel groups objects by their label, each group in ascending order.
+func byLabel(objects []object) map[string][]numbered {
+	groups := map[string][]numbered{}
 	for _, o := range objects {
-		number := uint32(1)
+		number := uint32(1) // a key without our mark is the first version of its id
 		if m, marked := parseMark(o.ckaID); marked {
 			number = m.version
 		}
-		found = append(found, numbered{number, o.handle})
+		groups[o.label] = append(groups[o.label], numbered{number, o.handle})
 	}
-	slices.SortFunc(found, func(a, b numbered) int { return int(int64(a.number) - int64(b.number)) })
-	return found, nil
+	for _, group := range groups {
+		slices.SortFunc(group, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	}
+	return groups
+}
+
+// ambiguous reports whether two versions, in ascending order, have one number.
+func ambiguous(versions []numbered) bool {
+	for i := 1; i < len(versions); i++ {
+		if versions[i].number == versions[i-1].number {
+			return true
+		}
+	}
+	return false
+}
+
+// versions returns the AES-256 objects of one label in ascending order.
+func (w *worker) versions(id string) ([]numbered, error) {
+	objects, err := w.objects(id, nil)
+	return byLabel(objects)[id], err
 }
 
 // unambiguous returns the versions of id or says why there are none to act on.
@@ -186,10 +109,8 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 	if len(found) == 0 {
 		return nil, w.t.notFound(id)
 	}
-	for i := 1; i < len(found); i++ {
-		if found[i].number == found[i-1].number {
-			return nil, fmt.Errorf("key %s in token %s: %w", id, w.t.name, ErrKeyAmbiguous)
-		}
+	if ambiguous(found) {
+		return nil, fmt.Errorf("key %s in token %s: %w: two objects with this label claim to be the same version", id, w.t.name, ErrKeyAmbiguous)
 	}
 	return found, nil
 }
@@ -202,16 +123,8 @@ func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 		if err != nil {
 			return err
 		}
-		versions := make([]VersionInfo, 0, len(found))
-		for _, o := range found {
-			v, err := w.versionInfo(o)
-			if err != nil {
-				return err
-			}
-			versions = append(versions, v)
-		}
-		info = KeyInfo{ID: id, Token: t.name, Versions: versions, Disabled: versions[len(versions)-1].Disabled}
-		return nil
+		info, err = w.keyInfo(id, found)
+		return err
 	})
 	if err != nil {
 		return KeyInfo{}, err // the call may still write to info
@@ -239,42 +152,104 @@ func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, e
 	return KeyUsage{Encrypt: p.encrypt, Decrypt: p.decrypt}, p.mark.disabled, nil
 }
 
+// Keys asks the token for the present state of all external keys, sorted by id.
+// It searches the token once. Ambiguous keys are among them.
+func (t *Token) Keys(ctx context.Context) ([]KeyInfo, error) {
+	var infos []KeyInfo
+	err := t.do(ctx, func(w *worker) error {
+		found, err := w.keys()
+		infos = found
+		return err
+	})
+	if err != nil {
+		return nil, err // the call may still write to infos
+	}
+	return infos, nil
+}
+
+func (w *worker) keys() ([]KeyInfo, error) {
+	const tries = 3 // a key that goes while we look may have got other handles
+	for n := 1; ; n++ {
+		found, err := w.keysOnce()
+		if err == nil || !isHandleGone(err) || n == tries {
+			return found, err
+		}
+	}
+}
+
+func (w *worker) keysOnce() ([]KeyInfo, error) {
+	objects, err := w.objects("", nil)
+	if err != nil {
+		return nil, err
+	}
+	groups := byLabel(objects)
+	infos := make([]KeyInfo, 0, len(groups))
+	for _, id := range slices.Sorted(maps.Keys(groups)) {
+		info, err := w.keyInfo(id, groups[id])
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// keyInfo describes the key whose versions, at least one, are given.
+func (w *worker) keyInfo(id string, found []numbered) (KeyInfo, error) {
+	info := KeyInfo{ID: id, Token: w.t.name, Ambiguous: ambiguous(found), Versions: make([]VersionInfo, 0, len(found))}
+	for _, o := range found {
+		v, err := w.versionInfo(o)
+		if err != nil {
+			return KeyInfo{}, err
+		}
+		info.Versions = append(info.Versions, v)
+	}
+	info.Disabled = info.Newest().Disabled
+	return info, nil
+}
+
 func (w *worker) versionInfo(o numbered) (VersionInfo, error) {
 	p, err := w.permissions(o.handle)
 	if err != nil {
 		return VersionInfo{}, err
 	}
 	v := VersionInfo{Number: o.number, Encrypt: p.encrypt, Decrypt: p.decrypt, Disabled: p.mark.disabled, Marked: p.marked}
-	for _, a := range []struct {
-		attribute uint
-		into      *bool
-	}{
-		{pkcs11.CKA_SENSITIVE, &v.Sensitive}, {pkcs11.CKA_EXTRACTABLE, &v.Extractable},
-		{pkcs11.CKA_ALWAYS_SENSITIVE, &v.AlwaysSensitive}, {pkcs11.CKA_NEVER_EXTRACTABLE, &v.NeverExtractable},
-		{pkcs11.CKA_LOCAL, &v.Local}, {pkcs11.CKA_MODIFIABLE, &v.Modifiable},
-	} {
-		// One by one: a module may know some of them only.
-		attrs, err := w.t.module.ctx.GetAttributeValue(w.session, o.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(a.attribute, nil)})
-		if err == nil && len(attrs) == 1 {
-			*a.into = boolean(attrs[0].Value)
-		}
+	into := map[uint]*bool{
+		pkcs11.CKA_SENSITIVE: &v.Sensitive, pkcs11.CKA_EXTRACTABLE: &v.Extractable,
+		pkcs11.CKA_ALWAYS_SENSITIVE: &v.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &v.NeverExtractable,
+		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable,
+	}
+	var wanted []*pkcs11.Attribute
+	for attribute := range into {
+		wanted = append(wanted, pkcs11.NewAttribute(attribute, nil))
+	}
+	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, o.handle, wanted)
+	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
+		attrs, err = w.attributesOneByOne(o.handle, wanted)
+	}
+	if err != nil {
+		return VersionInfo{}, w.fail("C_GetAttributeValue", err)
+	}
+	for _, a := range attrs {
+		*into[a.Type] = boolean(a.Value)
 	}
 	return v, nil
 }
 
-// KeyIDs returns the ids of all external keys in the token, sorted. Those that
-// are ambiguous are among them.
-func (t *Token) KeyIDs(ctx context.Context) ([]string, error) {
-	if err := t.refresh(ctx, true); err != nil {
-		return nil, err
+// attributesOneByOne reads those attributes that the module tells.
+func (w *worker) attributesOneByOne(h pkcs11.ObjectHandle, wanted []*pkcs11.Attribute) ([]*pkcs11.Attribute, error) {
+	var told []*pkcs11.Attribute
+	for _, a := range wanted {
+		attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, []*pkcs11.Attribute{a})
+		switch {
+		case isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE):
+		case err != nil:
+			return nil, err
+		default:
+			told = append(told, attrs...)
+		}
 	}
-	keys := t.index.load()
-	ids := make([]string, 0, len(keys))
-	for id := range keys {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids, nil
+	return told, nil
 }
 
 // DestroyKey deletes one version of a key from the token, or all of them

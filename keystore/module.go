@@ -130,17 +130,17 @@ func (ms *Modules) loaded(path string) bool {
 
 // TokenInfo describes a token or an empty slot that a module shows.
 type TokenInfo struct {
-	Slot         uint   `json:"slot_id"`
+	Slot         uint   `json:"slotId"`
 	Label        string `json:"label"`
 	Manufacturer string `json:"manufacturer"`
 	Model        string `json:"model"`
 	Serial       string `json:"serial"`
-	Hardware     string `json:"hardware_version"`
-	Firmware     string `json:"firmware_version"`
+	Hardware     string `json:"hardwareVersion"`
+	Firmware     string `json:"firmwareVersion"`
 	Initialized  bool   `json:"initialized"`
-	PINSet       bool   `json:"user_pin_set"`
-	PINLocked    bool   `json:"user_pin_locked"`
-	MaxSessions  uint   `json:"max_sessions"` // 0: the token does not say or has no limit
+	PINSet       bool   `json:"userPinSet"`
+	PINLocked    bool   `json:"userPinLocked"`
+	MaxSessions  uint   `json:"maxSessions"` // 0: the token does not say or has no limit
 
 	loginRequired bool
 }
@@ -205,7 +205,7 @@ func (m *module) find(u URI) (TokenInfo, error) {
 	}
 	var found []TokenInfo
 	for _, ti := range infos {
-		if u.matches(ti) {
+		if u.Matches(ti) {
 			found = append(found, ti)
 		}
 	}
@@ -218,8 +218,9 @@ func (m *module) find(u URI) (TokenInfo, error) {
 	return TokenInfo{}, fmt.Errorf("%d tokens of %s match %s: add serial= to name one", len(found), m.path, u)
 }
 
-// matches reports whether the URI's token attributes fit, RFC 7512 section 2.5.
-func (u URI) matches(ti TokenInfo) bool {
+// Matches reports whether ti is initialized and the URI's token attributes fit,
+// RFC 7512 section 2.5. The module is not looked at.
+func (u URI) Matches(ti TokenInfo) bool {
 	fits := func(want, have string) bool { return want == "" || want == have }
 	return ti.Initialized && (u.SlotID == nil || *u.SlotID == ti.Slot) &&
 		fits(u.Token, ti.Label) && fits(u.Serial, ti.Serial) &&

@@ -60,11 +60,17 @@ func (t *Token) doThen(ctx context.Context, run func(*worker) error, drop func()
 
 // admin runs one operation once on a read-write session opened for it alone.
 func (t *Token) admin(ctx context.Context, run func(*worker) error) error {
+	return t.adminThen(ctx, run, func() {})
+}
+
+// adminThen is admin with a function that runs once, after run or in its place.
+func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop func()) error {
 	w, err := t.newWorker(false)
 	if err != nil {
+		drop()
 		return err
 	}
-	err = t.await(ctx, w, run, func() {})
+	err = t.await(ctx, w, run, drop)
 	close(w.calls)
 	select {
 	case closeErr := <-w.ended:

@@ -212,8 +212,8 @@ func TestHealth(t *testing.T) {
 	probe("at first", keystore.Active)
 	probe("again", keystore.Active)
 	made("in two probes", 1)
-	if ids, err := tok.KeyIDs(patient(t)); err != nil || len(ids) != 0 {
-		t.Errorf("the probe key is listed: %v %v", ids, err)
+	if keys, err := tok.Keys(patient(t)); err != nil || len(keys) != 0 {
+		t.Errorf("the probe key is listed: %v %v", keys, err)
 	}
 	m.Set(t, "renumber 1")
 	probe("by a session key", keystore.Active)

@@ -107,7 +107,7 @@ func (u URI) String() string {
 	var path, query []string
 	add := func(to *[]string, name, value string) {
 		if value != "" {
-			*to = append(*to, name+"="+url.PathEscape(value))
+			*to = append(*to, name+"="+escape(value, to == &query))
 		}
 	}
 	add(&path, "token", u.Token)
@@ -131,8 +131,21 @@ func (u URI) String() string {
 	return s
 }
 
+// escape percent-encodes what may not stand in a value, RFC 7512 section 2.3,
+// and leaves the slashes of a path in the query.
+func escape(value string, inQuery bool) string {
+	text := url.PathEscape(value)
+	if inQuery {
+		text = strings.NewReplacer("%2F", "/", "&", "%26").Replace(text)
+	}
+	return text
+}
+
 // GoString is String: a PIN must not reach a debug print either.
 func (u URI) GoString() string { return u.String() }
+
+// NamesPIN reports whether the URI says where the PIN comes from.
+func (u URI) NamesPIN() bool { return u.PINSource != "" || u.pinValue != "" }
 
 // PIN reads the user PIN that the URI points to; relative paths are below dir.
 // A pin-value is refused unless allowValue is set, since a URI stands in

@@ -254,7 +254,10 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 	if !isTerminal(cmd.InOrStdin()) {
 		return refusedf("not confirmed: there is no terminal to ask on; --yes answers the question %q", question)
 	}
-	return ask(cmd.InOrStdin(), cmd.ErrOrStderr(), question)
+	_, err := await(cmd.Context(), func() (struct{}, error) {
+		return struct{}{}, ask(cmd.InOrStdin(), cmd.ErrOrStderr(), question)
+	})
+	return err
 }
 
 func ask(in io.Reader, out io.Writer, question string) error {

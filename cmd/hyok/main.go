@@ -31,6 +31,7 @@ allowed.`,
 	root.AddCommand(
 		newInitCommand(), newServeCommand(),
 		newStoreCommand(), newCredentialCommand(), newConfigCommand(),
+		newTokenCommand(), newKeyCommand(), newVersionCommand(),
 		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",
 			newXKSVerifyCommand(), newXKSBenchCommand()),
 	)

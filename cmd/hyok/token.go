@@ -1,0 +1,260 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/proxy"
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// newTokenCommand returns hyok token.
+func newTokenCommand() *cobra.Command {
+	data, format := new(dataFlags), new(outputFormat)
+	group := newGroup("token", "List, initialize and check PKCS#11 tokens", `A token is where keys live: a partition of an HSM, or a folder of SoftHSM2. A PKCS#11
+module, which is a shared library of the vendor, gives access to its tokens. The
+configuration names tokens by PKCS#11 URIs (RFC 7512).`,
+		newTokenListCommand(data, format),
+		newTokenInitCommand(data, format),
+		newTokenShowCommand(data, format),
+	)
+	data.add(group)
+	format.add(group)
+	return group
+}
+
+// tokenView is a token as a module shows it.
+type tokenView struct {
+	Name               string `json:"name,omitzero"` // in the configuration, if it is there
+	Module             string `json:"module"`
+	keystore.TokenInfo `json:",inline"`
+}
+
+func newTokenListCommand(data *dataFlags, format *outputFormat) *cobra.Command {
+	var module string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the tokens that PKCS#11 modules show",
+		Long: `Lists all tokens that the modules of the configuration show, those that are not configured
+included. With --module it lists those of that module, and needs no configuration. Nobody
+logs in.`,
+		Example: `  $ hyok token list
+  NAME  SLOT       LABEL  SERIAL            MANUFACTURER     MODEL       INITIALIZED  PIN
+  main  711853055  hyok   a1f00d3d2a6e03ff  SoftHSM project  SoftHSM v2  yes          set
+  -     1          -      -                 SoftHSM project  SoftHSM v2  no           not set
+  $ hyok token list --module /usr/lib/softhsm/libsofthsm2.so`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			modules, named, err := data.modules(module)
+			if err != nil {
+				return err
+			}
+			views, err := listTokens(cmd.Context(), modules, named)
+			if err != nil {
+				return err
+			}
+			if *format == formatJSON {
+				return printJSON(cmd.OutOrStdout(), views)
+			}
+			var rows [][]string
+			for _, v := range views {
+				rows = append(rows, []string{v.Name, fmt.Sprint(v.Slot), v.Label, v.Serial, v.Manufacturer, v.Model, yesNo(v.Initialized), pinText(v.TokenInfo)})
+			}
+			return printTable(cmd.OutOrStdout(), []string{"NAME", "SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "PIN"}, rows)
+		},
+	}
+	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module, instead of those of the configuration")
+	return cmd
+}
+
+// namedURI is a token of the configuration.
+type namedURI struct {
+	name string
+	uri  keystore.URI
+}
+
+// modules returns the paths of the modules to look into and the tokens that the
+// configuration names. For a given module the configuration is read only if a
+// flag says where it is. The environment is set for them.
+func (f *dataFlags) modules(module string) ([]string, []namedURI, error) {
+	if module != "" && f.data == "" && f.config == "" {
+		return []string{module}, nil, nil
+	}
+	c, err := f.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := proxy.SetEnvironment(c); err != nil {
+		return nil, nil, err
+	}
+	var paths []string
+	var named []namedURI
+	for i := range c.Tokens {
+		u, err := keystore.ParseURI(string(c.Tokens[i].URI))
+		if err != nil {
+			return nil, nil, fmt.Errorf("token %s: %w", c.Tokens[i].Name, err)
+		}
+		named = append(named, namedURI{c.Tokens[i].Name, u})
+		if resolved := resolve(u.ModulePath); u.ModulePath != "" && !slices.Contains(paths, resolved) {
+			paths = append(paths, resolved)
+		}
+	}
+	if module != "" {
+		return []string{module}, named, nil
+	}
+	if len(paths) == 0 {
+		return nil, nil, fmt.Errorf("no token in %s names a module: --module lists the tokens of one", c.Path)
+	}
+	return paths, named, nil
+}
+
+// resolve follows links, so that one module has one name.
+func resolve(path string) string {
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
+	}
+	return path
+}
+
+// listTokens asks each module; the error joins those that failed.
+func listTokens(ctx context.Context, modules []string, named []namedURI) ([]tokenView, error) {
+	views := []tokenView{}
+	var errs []error
+	for _, path := range modules {
+		infos, err := await(ctx, func() ([]keystore.TokenInfo, error) { return new(keystore.Modules).Tokens(path) })
+		errs = append(errs, err)
+		for _, info := range infos {
+			v := tokenView{Module: path, TokenInfo: info}
+			for _, n := range named {
+				if resolve(n.uri.ModulePath) == resolve(path) && n.uri.Matches(info) {
+					v.Name = n.name
+				}
+			}
+			views = append(views, v)
+		}
+	}
+	return views, errors.Join(errs...)
+}
+
+func pinText(info keystore.TokenInfo) string {
+	switch {
+	case info.PINLocked:
+		return "locked"
+	case info.PINSet:
+		return "set"
+	}
+	return "not set"
+}
+
+// tokenStateView is what hyok token show prints.
+type tokenStateView struct {
+	tokenView     `json:",inline"`
+	URI           string  `json:"uri"` // without a PIN
+	Profile       string  `json:"profile"`
+	RunOnHardware bool    `json:"profileRunOnHardware"`
+	Sessions      int     `json:"sessions"` // at most
+	Keys          int     `json:"keys"`
+	Health        string  `json:"health"`
+	Reason        string  `json:"reason,omitzero"`
+	LatencyMS     float64 `json:"probeLatencyMs"`
+}
+
+func newTokenShowCommand(data *dataFlags, format *outputFormat) *cobra.Command {
+	flags := tokenFlags{dataFlags: data}
+	return &cobra.Command{
+		Use:   "show [NAME]",
+		Short: "Open a configured token and show its state",
+		Long: `Opens a token as a server does, counts its keys, and encrypts and decrypts with a key of
+hyok's own in it. The exit code is 1 if the token cannot be used.`,
+		Example: `  $ hyok token show main
+  NAME           main
+  URI            pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:pin
+  LABEL          hyok
+  SERIAL         a1f00d3d2a6e03ff
+  MANUFACTURER   SoftHSM project
+  MODEL          SoftHSM v2
+  SLOT           711853055
+  PIN            set
+  PROFILE        softhsm2 (run on the real thing)
+  SESSIONS       16 at most
+  KEYS           3
+  HEALTH         active
+  PROBE LATENCY  112µs`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return flags.tokenNames(), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, t, err := flags.choose(strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			v, err := tokenState(cmd, c, t)
+			if err != nil {
+				return err
+			}
+			if *format == formatJSON {
+				err = printJSON(cmd.OutOrStdout(), v)
+			} else {
+				err = printTokenState(cmd, v)
+			}
+			if err == nil && v.Health == keystore.Unavailable.String() {
+				return fmt.Errorf("token %s cannot be used: %s", t.Name, v.Reason)
+			}
+			return err
+		},
+	}
+}
+
+func tokenState(cmd *cobra.Command, c *config.Config, t *config.Token) (v tokenStateView, err error) {
+	profile, err := keystore.ProfileByName(t.Profile)
+	if err != nil {
+		return v, fmt.Errorf("token %s: %w", t.Name, err)
+	}
+	u, err := keystore.ParseURI(string(t.URI))
+	if err != nil {
+		return v, fmt.Errorf("token %s: %w", t.Name, err)
+	}
+	err = withToken(cmd, c, t, func(ctx context.Context, tok *keystore.Token) error {
+		if err := tok.Refresh(ctx); err != nil {
+			return err
+		}
+		_ = tok.Probe(ctx) // the first one may have to make the key to probe with
+		h, stats := tok.Probe(ctx), tok.Stats()
+		v = tokenStateView{
+			tokenView: tokenView{Name: t.Name, Module: u.ModulePath, TokenInfo: tok.Info()},
+			URI:       u.String(), Profile: profile.Name, RunOnHardware: profile.RunOnHardware,
+			Sessions: stats.SessionLimit, Keys: stats.Keys,
+			Health: h.State.String(), Reason: h.Reason, LatencyMS: float64(h.Latency.Microseconds()) / 1000,
+		}
+		return ctx.Err()
+	})
+	return v, err
+}
+
+func printTokenState(cmd *cobra.Command, v tokenStateView) error {
+	profile := v.Profile + " (not yet run on the real thing)"
+	if v.RunOnHardware {
+		profile = v.Profile + " (run on the real thing)"
+	}
+	latency := time.Duration(v.LatencyMS * float64(time.Millisecond))
+	rows := [][]string{
+		{"URI", v.URI}, {"LABEL", v.Label}, {"SERIAL", v.Serial}, {"MANUFACTURER", v.Manufacturer}, {"MODEL", v.Model},
+		{"SLOT", fmt.Sprint(v.Slot)}, {"PIN", pinText(v.TokenInfo)}, {"PROFILE", profile},
+		{"SESSIONS", fmt.Sprintf("%d at most", v.Sessions)}, {"KEYS", fmt.Sprint(v.Keys)},
+		{"HEALTH", strings.TrimSuffix(v.Health+": "+v.Reason, ": ")}, {"PROBE LATENCY", latency.String()},
+	}
+	return printTable(cmd.OutOrStdout(), []string{"NAME", cmp.Or(v.Name, "-")}, rows)
+}
