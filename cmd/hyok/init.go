@@ -19,6 +19,7 @@ import (
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/proxy"
+	"github.com/hyok-kms/hyok/internal/selfsigned"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/softhsm"
 )
@@ -241,7 +242,7 @@ func ensurePIN(path string) (string, error) {
 // ensureCertificate makes a certificate, unless there is one that lasts.
 func (f *initFlags) ensureCertificate(dir string) error {
 	tlsDir := filepath.Join(dir, "tls")
-	if lasts(filepath.Join(tlsDir, "server.crt"), time.Now()) {
+	if selfsigned.Lasts(filepath.Join(tlsDir, "server.crt"), time.Now()) {
 		return nil
 	}
 	if err := os.MkdirAll(tlsDir, 0o700); err != nil {
@@ -251,7 +252,7 @@ func (f *initFlags) ensureCertificate(dir string) error {
 	if host, _, err := net.SplitHostPort(f.listen); err == nil && host != "" {
 		hosts = append(hosts, host)
 	}
-	return writeCertificate(tlsDir, append(hosts, f.hosts...), time.Now())
+	return selfsigned.Write(tlsDir, append(hosts, f.hosts...), time.Now())
 }
 
 // writeEnv writes what a client needs as shell assignments.

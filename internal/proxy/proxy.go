@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path"
 	"slices"
 	"sync"
@@ -309,6 +310,9 @@ func (p *Proxy) Ready() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Handler returns what the XKS listeners serve.
+func (p *Proxy) Handler() http.Handler { return p.server }
 
 // Addresses returns where the XKS listeners accept connections.
 func (p *Proxy) Addresses() []net.Addr {

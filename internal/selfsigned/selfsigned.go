@@ -1,4 +1,6 @@
-package main
+// Package selfsigned makes certificates for a first try, by an authority that is
+// forgotten at once.
+package selfsigned
 
 import (
 	"crypto/ecdsa"
@@ -18,15 +20,15 @@ import (
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 )
 
-// A certificate that hyok init made lasts this long, and is made anew when less
+// A certificate lasts this long, and is made anew when less
 // than the margin is left.
 const (
 	certificateLife   = 398 * 24 * time.Hour
 	certificateMargin = 30 * 24 * time.Hour
 )
 
-// lasts reports whether the file holds a certificate that is good for a while.
-func lasts(path string, now time.Time) bool {
+// Lasts reports whether the file holds a certificate that is good for a while.
+func Lasts(path string, now time.Time) bool {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return false
@@ -39,10 +41,10 @@ func lasts(path string, now time.Time) bool {
 	return err == nil && now.Add(certificateMargin).Before(cert.NotAfter)
 }
 
-// writeCertificate makes an authority, has it issue one certificate for the
+// Write makes an authority, has it issue one certificate for the
 // hosts, and forgets its private key. It writes ca.crt, server.crt and
 // server.key into dir.
-func writeCertificate(dir string, hosts []string, now time.Time) error {
+func Write(dir string, hosts []string, now time.Time) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
