@@ -98,6 +98,12 @@ func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
 	return k, nil
 }
 
+// Has reports whether the index has a key with this id, without a search.
+func (t *Token) Has(id string) bool {
+	_, ok := t.index.load()[id]
+	return ok
+}
+
 // locate returns a key that has a version (0: any) after a search (see refresh);
 // it may be ambiguous.
 func (t *Token) locate(ctx context.Context, id string, number uint32, force bool) (*Key, error) {

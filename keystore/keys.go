@@ -306,7 +306,7 @@ func (t *Token) SetEnabled(ctx context.Context, id string, enabled bool) error {
 // enable it again.
 func switched(p permissions, enabled bool) []*pkcs11.Attribute {
 	m, usage := p.mark, KeyUsage{}
-	id := p.ckaID
+	var id []byte
 	switch {
 	case enabled && m.adopted:
 		usage, id = KeyUsage{m.encrypt, m.decrypt}, m.rest

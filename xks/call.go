@@ -94,7 +94,7 @@ func (c *call) operate(ctx context.Context) *Error {
 	if err != nil {
 		return err
 	}
-	if c.route.op != opHealth && !(validKeyID(c.route.key) && c.store.Allow(c.route.key)) {
+	if c.route.op != opHealth && (!validKeyID(c.route.key) || !c.store.Allow(c.route.key)) {
 		return refuse(KeyNotFoundException, "No such external key in this key store: check its id, and that the store may use it.")
 	}
 	if c.store.Limiter != nil && !c.store.Limiter.Allow() {

@@ -29,6 +29,7 @@ Exit codes: 0 done; 1 failed; 2 wrong arguments or flags; 3 not confirmed or not
 allowed.`,
 	}
 	root.AddCommand(
+		newInitCommand(), newServeCommand(),
 		newStoreCommand(), newCredentialCommand(), newConfigCommand(),
 		newTokenCommand(), newKeyCommand(), newTLSCommand(), newVersionCommand(),
 		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",

@@ -79,7 +79,7 @@ func validatePath(s string) error {
 
 func validateURI(s string) error {
 	if !isURI(s) {
-		return errors.New("must be a PKCS#11 URI (RFC 7512), which starts with pkcs11:")
+		return errors.New("must be a PKCS#11 URI (RFC 7512), which starts with the word pkcs11 and a colon")
 	}
 	return nil
 }

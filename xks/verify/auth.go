@@ -33,11 +33,6 @@ func authorization(change func(string) string) edit {
 	return signed(func(s *signing) { s.header = change })
 }
 
-// replaced changes a part of the finished Authorization header.
-func replaced(old, with string) edit {
-	return authorization(func(h string) string { return strings.Replace(h, old, with, 1) })
-}
-
 func wrongSecret(c *call) {
 	c.signing.credential.SecretAccessKey = "Invalid" + c.signing.credential.SecretAccessKey
 }

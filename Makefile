@@ -1,0 +1,53 @@
+# hyok: two commands do all set-up on a fresh Debian machine with Go, git and make.
+#   make run    installs what is missing, builds, provisions a SoftHSM2 token, serves
+#   make test   installs what is missing, runs every test
+.POSIX:
+.DELETE_ON_ERROR:
+
+DATA       = data
+LISTEN     =
+OPERATIONS =
+FUZZTIME   = 60s
+
+GO      = go
+VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: all build run test race fuzz bench lint tools clean
+
+all: build
+
+# What hyok needs of the system: a C compiler for cgo, SoftHSM2; and for the
+# tests OpenSC's pkcs11-tool, which acts as another program on the token, and
+# curl, which is the example of the README.
+tools:
+	@deploy/install-tools
+
+build: tools
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/hyok ./cmd/hyok
+
+run: build
+	@bin/hyok init --data "$(DATA)" $${LISTEN:+--listen "$$LISTEN"} $${OPERATIONS:+--operations "$$OPERATIONS"}
+	@exec bin/hyok serve --data "$(DATA)" --log-file "$(DATA)/hyok.log"
+
+# Tests never skip: what they need is installed above.
+test: tools
+	$(GO) vet ./...
+	$(GO) test -count=1 -p 2 ./...
+
+race: tools
+	$(GO) test -race -count=1 -p 1 ./...
+
+# Each fuzz target for FUZZTIME, one after the other.
+fuzz: tools
+	@deploy/fuzz $(FUZZTIME)
+
+# The ratios of docs/performance.md, from one run on this machine.
+bench: build
+	$(GO) run ./internal/benchmark
+
+lint:
+	golangci-lint run ./...
+
+clean:
+	rm -rf bin

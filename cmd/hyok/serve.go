@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/proxy"
+)
+
+// serveFlags override the configuration for one run.
+type serveFlags struct {
+	data              dataFlags
+	listen            string
+	operations        string
+	plainHTTP         bool
+	behindTerminator  bool
+	logLevel, logFile string
+}
+
+func newServeCommand() *cobra.Command {
+	var flags serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the XKS proxy API",
+		Long: `Opens the configured tokens and serves the key stores to AWS KMS until SIGTERM or
+SIGINT, then finishes the requests in flight (limits.drain).
+
+The configuration, credentials and certificates are read again when they change, and
+on SIGHUP, which also searches the tokens for new keys at once. One that is not valid
+is refused, with its errors in the log, and the one in force stays. The log is JSON,
+one line for each request, on standard error.`,
+		Example: `  $ hyok serve --data /srv/hyok
+  $ hyok serve --data /srv/hyok --listen 127.0.0.1:8080 --plain-http`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd) },
+	}
+	flags.data.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.listen, "listen", "", "XKS listener's address, instead of the configured one (if there is one)")
+	f.StringVar(&flags.operations, "operations", "", "operators' listener's address, instead of the configured one")
+	f.BoolVar(&flags.plainHTTP, "plain-http", false, "serve plain HTTP, on a loopback address alone")
+	f.BoolVar(&flags.behindTerminator, "behind-tls-terminator", false, "with --plain-http: any address, since another program does TLS in front")
+	f.StringVar(&flags.logLevel, "log-level", "", "debug, info, warn or error, instead of log.level")
+	f.StringVar(&flags.logFile, "log-file", "", "append the log to this file instead of standard error")
+	return cmd
+}
+
+func (f *serveFlags) run(cmd *cobra.Command) error {
+	if err := hardenProcess(); err != nil {
+		return err
+	}
+	c, err := f.data.load()
+	if err == nil {
+		err = f.override(c)
+	}
+	if err != nil {
+		return err
+	}
+	out, err := f.logOutput(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }() // each line was written as it came
+	level := &slog.LevelVar{}
+	level.Set(c.Log.Level)
+	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+
+	ctx := cmd.Context()
+	p, err := proxy.Start(ctx, c, versionString(), log)
+	if err != nil {
+		return err
+	}
+	if err := f.announce(cmd.OutOrStdout(), c, p); err != nil {
+		return errors.Join(err, p.Shutdown(ctx))
+	}
+	watching, stop := context.WithCancel(ctx)
+	watched := f.watch(watching, c, p, level, log)
+	var failed error
+	select {
+	case <-ctx.Done():
+		log.Info("shutting down", "drain", c.Limits.Drain)
+	case failed = <-p.Failed():
+	}
+	stop()
+	<-watched
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Limits.Drain)
+	defer cancel()
+	return errors.Join(failed, p.Shutdown(drain))
+}
+
+// logOutput opens where the log goes.
+func (f *serveFlags) logOutput(standard io.Writer) (io.WriteCloser, error) {
+	if f.logFile == "" {
+		return nopCloser{standard}, nil
+	}
+	out, err := os.OpenFile(f.logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return out, nil
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// override applies the flags to the configuration.
+func (f *serveFlags) override(c *config.Config) error {
+	if f.operations != "" {
+		c.Operations = f.operations
+	}
+	if f.logLevel != "" {
+		if err := c.Log.Level.UnmarshalText([]byte(f.logLevel)); err != nil {
+			return usagef("--log-level must be debug, info, warn or error")
+		}
+	}
+	if f.listen == "" && !f.plainHTTP {
+		return nil
+	}
+	if len(c.Listeners) != 1 {
+		return usagef("--listen and --plain-http need a configuration with one listener; %s has %d", c.Path, len(c.Listeners))
+	}
+	l := &c.Listeners[0]
+	if f.listen != "" {
+		l.Address = f.listen
+	}
+	if f.plainHTTP {
+		l.TLS = nil
+		if !f.behindTerminator && !isLoopback(l.Address) {
+			return usagef("plain HTTP on %s would show every plaintext to the network: use a loopback address, or say --behind-tls-terminator if another program does TLS in front", l.Address)
+		}
+	}
+	return nil
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// watch reloads the configuration when it changes and on SIGHUP, until ctx is
+// done; then it closes the channel that it returns.
+func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy, level *slog.LevelVar, log *slog.Logger) <-chan struct{} {
+	done := make(chan struct{})
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	ticker := time.NewTicker(time.Second)
+	w := config.Watcher{Ticks: ticker.C, Now: hangUp, Profiles: profiles(), Reload: func(next *config.Config, err error) {
+		if err == nil {
+			err = f.override(next)
+		}
+		if err == nil {
+			err = p.Reload(ctx, next)
+		}
+		if err != nil {
+			log.Error("the new configuration is refused; the one in force stays", "error", err)
+			return
+		}
+		level.Set(next.Log.Level)
+		log.Info("configuration reloaded")
+		if err := p.Refresh(ctx); err != nil {
+			log.Error("the search for new keys failed", "error", err)
+		}
+	}}
+	go func() {
+		defer close(done)
+		defer ticker.Stop()
+		defer signal.Stop(hangUp)
+		w.Run(ctx, c)
+	}()
+	return done
+}
+
+// announce prints what a person needs next.
+func (f *serveFlags) announce(w io.Writer, c *config.Config, p *proxy.Proxy) error {
+	var b strings.Builder
+	for i, addr := range p.Addresses() {
+		scheme := "https"
+		if c.Listeners[i].TLS == nil {
+			scheme = "http"
+		}
+		for s := range c.Stores {
+			fmt.Fprintf(&b, "Key store %s: %s://%s%s (credentials in %s)\n", c.Stores[s].Name, scheme, reachable(addr), c.Stores[s].URIPath(), c.Stores[s].CredentialsFile)
+		}
+	}
+	if addr := p.OperationsAddress(); addr != nil {
+		fmt.Fprintf(&b, "Metrics and probes: http://%s/metrics, /readyz\n", reachable(addr))
+	}
+	if env := filepath.Join(c.Dir(), quickstartFile); fileExists(env) && f.listen == "" && !f.plainHTTP {
+		fmt.Fprintf(&b, "Try it from another terminal:\n\n%s\n", curlExample(env))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// reachable replaces the address of all interfaces by a local one.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	return addr.String()
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/proxy"
+	"github.com/hyok-kms/hyok/internal/sigv4"
+	"github.com/hyok-kms/hyok/xks"
+	"github.com/hyok-kms/hyok/xks/bench"
+)
+
+// usedKeys is how many of the token's keys the load uses.
+const usedKeys = 4
+
+// subject is a proxy on a token with some number of keys.
+type subject struct {
+	proxy      *proxy.Proxy
+	token      *rawToken
+	credential xks.Credential
+	tls        *tls.Config // of clients
+	bare       *bareServer
+}
+
+// measure makes a token with n keys and measures everything on it.
+func measure(ctx context.Context, dir string, n, rounds int, length time.Duration) (r result, err error) {
+	s, err := newSubject(ctx, filepath.Join(dir, fmt.Sprint(n)), n)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	plain, cdiv := s.requests(false), s.requests(true)
+	figures := []struct {
+		into *float64
+		rate func() (float64, error)
+	}{
+		{&r.rawObject, func() (float64, error) { return s.token.rate(length, false) }},
+		{&r.rawCopy, func() (float64, error) { return s.token.rate(length, true) }},
+		{&r.handler, func() (float64, error) { return s.handlerRate(plain, length, &r.allocs) }},
+		{&r.handlerCDIV, func() (float64, error) { return s.handlerRate(cdiv, length, &r.allocsCDIV) }},
+		{&r.tls, func() (float64, error) {
+			return socketRate(ctx, s.proxy.Addresses()[0].String(), s.tls, cdiv, length)
+		}},
+		{&r.bare, func() (float64, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }},
+	}
+	rates := make([][]float64, len(figures))
+	for round := range rounds + 1 {
+		for i, f := range figures {
+			rate, err := f.rate()
+			if err != nil {
+				return r, err
+			}
+			if round > 0 { // the first one warms up
+				rates[i] = append(rates[i], rate)
+			}
+		}
+	}
+	for i, f := range figures {
+		*f.into = median(rates[i])
+	}
+	r.p99, err = s.p99(ctx)
+	return r, err
+}
+
+func newSubject(ctx context.Context, dir string, n int) (*subject, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	token, err := newRawToken(ctx, fmt.Sprintf("bench-%d", n), n)
+	if err != nil {
+		return nil, err
+	}
+	s := &subject{token: token, credential: xks.NewCredential()}
+	if s.tls, err = certificate(dir); err != nil {
+		return nil, err
+	}
+	for name, text := range map[string]string{
+		"pin":              benchPIN,
+		"credentials.json": fmt.Sprintf(`{"credentials":[{"accessKeyId":%q,"secretAccessKey":%q,"created":"2026-01-01T00:00:00Z"}]}`, s.credential.AccessKeyID, s.credential.SecretAccessKey),
+		config.FileName: fmt.Sprintf(`version: 1
+tokens: {main: {uri: "pkcs11:token=%s?module-path=%s&pin-source=file:pin"}}
+stores: {bench: {prefix: /bench, tokens: [main], key_pattern: "*", credentials: credentials.json}}
+listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.key}}]
+`, token.label, token.module),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	c, err := config.Load(filepath.Join(dir, config.FileName))
+	if err != nil {
+		return nil, err
+	}
+	// The log is written, as in production, to where it costs least.
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if s.proxy, err = proxy.Start(ctx, c, "benchmark", slog.New(slog.NewJSONHandler(null, nil))); err != nil {
+		return nil, err
+	}
+	s.bare, err = newBareServer(dir)
+	return s, err
+}
+
+func (s *subject) close(ctx context.Context) error {
+	return errors.Join(s.bare.close(), s.proxy.Shutdown(ctx), s.token.close())
+}
+
+// request is one signed request, ready for the socket and for the handler.
+type request struct {
+	path   string
+	header http.Header
+	body   []byte
+	wire   []byte
+}
+
+// requests returns one request for each used key, signed now: a measurement
+// must be over before the five minutes of the signature are.
+func (s *subject) requests(cdiv bool) []request {
+	var all []request
+	secret := sigv4.NewSecret(s.credential.SecretAccessKey)
+	for i := range usedKeys {
+		q := xks.EncryptRequest{
+			RequestMetadata: xks.RequestMetadata{
+				AWSPrincipalARN: "arn:aws:iam::123456789012:user/Alice", KMSOperation: "GenerateDataKey",
+				KMSKeyARN:    "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+				KMSRequestID: "4112f4d6-db54-4af4-ae30-c55a22a8dfae",
+			},
+			Plaintext: make([]byte, 32), AAD: make([]byte, 32), Algorithm: xks.AlgorithmAESGCM,
+		}
+		if cdiv {
+			q.CDIVAlgorithm = xks.CDIVSHA256
+		}
+		body, err := json.Marshal(q)
+		if err != nil {
+			panic(err) // a struct of strings and bytes
+		}
+		path := fmt.Sprintf("/bench%s/keys/k%d/encrypt", xks.APIPath, i)
+		r, err := http.NewRequest(http.MethodPost, "https://localhost"+path, bytes.NewReader(body))
+		if err != nil {
+			panic(err) // a constant URL
+		}
+		r.Header.Set("Content-Type", "application/json")
+		sigv4.Sign(r, body, s.credential.AccessKeyID, secret, "us-east-1", xks.Service, time.Now())
+		var wire bytes.Buffer
+		fmt.Fprintf(&wire, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n", path, len(body))
+		if err := r.Header.Write(&wire); err != nil {
+			panic(err) // to memory
+		}
+		wire.WriteString("\r\n")
+		wire.Write(body)
+		all = append(all, request{path: path, header: r.Header, body: body, wire: wire.Bytes()})
+	}
+	return all
+}
+
+// handlerRate calls the server's handler without a network, from one goroutine
+// a core.
+func (s *subject) handlerRate(requests []request, length time.Duration, allocs *float64) (float64, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, took, err := parallel(runtime.GOMAXPROCS(0), length, func(worker int, more func() bool) error {
+		var w discard
+		body := &rewound{}
+		for i := worker; more(); i++ {
+			q := requests[i%len(requests)]
+			body.Reset(q.body)
+			r := &http.Request{
+				Method: http.MethodPost, RequestURI: q.path, URL: &url.URL{Path: q.path}, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+				Header: q.header, Body: body, ContentLength: int64(len(q.body)), RemoteAddr: "127.0.0.1:1",
+			}
+			w.reset()
+			s.proxy.Handler().ServeHTTP(&w, r)
+			if w.status != 0 && w.status != http.StatusOK {
+				return fmt.Errorf("the handler answers %d", w.status)
+			}
+		}
+		return nil
+	})
+	runtime.ReadMemStats(&after)
+	*allocs = float64(after.Mallocs-before.Mallocs) / float64(n)
+	return float64(n) / took.Seconds(), err
+}
+
+// parallel runs the workers for a time and returns how often more was asked.
+func parallel(workers int, length time.Duration, work func(worker int, more func() bool) error) (int64, time.Duration, error) {
+	var count atomic.Int64
+	var stop atomic.Bool
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	begin := time.Now()
+	timer := time.AfterFunc(length, func() { stop.Store(true) })
+	defer timer.Stop()
+	for i := range workers {
+		wg.Go(func() {
+			var mine int64
+			errs[i] = work(i, func() bool { mine++; return !stop.Load() })
+			count.Add(mine - 1)
+		})
+	}
+	wg.Wait()
+	return count.Load(), time.Since(begin), errors.Join(errs...)
+}
+
+// discard is a http.ResponseWriter.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) reset() {
+	d.status = 0
+	if d.header == nil {
+		d.header = http.Header{}
+	}
+	clear(d.header)
+}
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+
+type rewound struct{ bytes.Reader }
+
+func (*rewound) Close() error { return nil }
+
+var _ io.ReadCloser = (*rewound)(nil)
+
+// p99 loads the proxy with AWS KMS's default quota by hyok's own load generator.
+func (s *subject) p99(ctx context.Context) (time.Duration, error) {
+	client, err := xks.NewClient("https://"+s.proxy.Addresses()[0].String()+"/bench", s.credential, "us-east-1")
+	if err != nil {
+		return 0, err
+	}
+	report, err := bench.Run(ctx, bench.Load{
+		NewRequest: client.NewRequest, Transport: &http.Transport{TLSClientConfig: s.tls.Clone(), MaxIdleConnsPerHost: connections},
+		Operation: bench.Encrypt, CDIV: true, KeyIDs: []string{"k0", "k1", "k2", "k3"}, PlaintextSize: 32, AADSize: 32,
+		Connections: connections, Rate: bench.DefaultRate, Duration: 5 * time.Second, Warmup: time.Second, Timeout: time.Second,
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	if report.Failed > 0 {
+		return 0, fmt.Errorf("%d requests failed: %s", report.Failed, report.Errors[0].Example)
+	}
+	return time.Duration(report.Latency.P99US) * time.Microsecond, nil
+}

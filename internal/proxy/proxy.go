@@ -1,0 +1,369 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/telemetry"
+	"github.com/hyok-kms/hyok/keystore"
+	"github.com/hyok-kms/hyok/xks"
+)
+
+// Proxy is a running XKS proxy.
+type Proxy struct {
+	log     *slog.Logger
+	version string
+	modules keystore.Modules
+	pairs   keyPairs // written by Start alone
+	metrics *telemetry.Metrics
+	server  *xks.Server
+
+	listeners  []*xks.Listener // written by Start alone
+	operations *telemetry.Server
+	serving    sync.WaitGroup
+	failed     chan error // a listener that stopped by itself
+	draining   atomic.Bool
+
+	mu       sync.Mutex // serialises Reload and Shutdown
+	config   *config.Config
+	tokens   map[string]*openToken
+	limiters map[string]*storeLimiter
+	closing  sync.WaitGroup // tokens that a reload has put out of use
+	current  atomic.Pointer[serviceState]
+}
+
+// openToken is a token with the settings that it was opened by.
+type openToken struct {
+	*keystore.Token
+	settings config.Token
+}
+
+// storeLimiter keeps a store's bucket over reloads that do not change its rate.
+type storeLimiter struct {
+	*rate.Limiter
+	settings config.RateLimit
+}
+
+// serviceState is what probes and metrics need of the configuration in force.
+type serviceState struct {
+	tokens []*keystore.Token
+	stores map[string][]*keystore.Token
+}
+
+// Start opens the tokens and serves. It returns when every listener is open,
+// every token searched for its keys and probed once.
+func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
+	p := &Proxy{
+		log: log, version: version, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		failed: make(chan error, 1+len(c.Listeners)), config: c,
+		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
+	}
+	if err := p.start(ctx, c); err != nil {
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, p.Shutdown(cleanup))
+	}
+	return p, nil
+}
+
+func (p *Proxy) start(ctx context.Context, c *config.Config) error {
+	if err := SetEnvironment(c); err != nil {
+		return err
+	}
+	if err := p.pairs.open(c, &p.modules); err != nil {
+		return err
+	}
+	tokens, err := p.openTokens(ctx, c)
+	if err != nil {
+		return err
+	}
+	p.tokens = tokens
+	x, limiters := p.serverConfig(c, tokens)
+	p.limiters = limiters
+	if p.server, err = xks.NewServer(x, p.log, p.metrics.Observe); err != nil {
+		return err
+	}
+	p.publish(c)
+	p.metrics.Watch(p.Tokens, p.server.InFlight)
+	if err := p.listen(c); err != nil {
+		return err
+	}
+	if c.Operations == "" {
+		return nil
+	}
+	p.operations, err = telemetry.Listen(c.Operations, p.metrics, p, p.log)
+	return err
+}
+
+// openTokens opens the tokens of c that are not open with the same settings
+// already. On an error those that it has opened are closed again.
+func (p *Proxy) openTokens(ctx context.Context, c *config.Config) (map[string]*openToken, error) {
+	tokens := map[string]*openToken{}
+	for i := range c.Tokens {
+		settings := c.Tokens[i]
+		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health == p.config.Health {
+			tokens[settings.Name] = old
+			continue
+		}
+		t, err := p.openToken(ctx, c, &settings)
+		if err != nil {
+			p.retire(tokens, p.tokens)
+			return nil, err
+		}
+		tokens[settings.Name] = &openToken{t, settings}
+	}
+	return tokens, nil
+}
+
+func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token) (*keystore.Token, error) {
+	options, err := TokenOptions(c, settings, p.log)
+	if err != nil {
+		return nil, err
+	}
+	options.Background = true
+	t, err := keystore.Open(ctx, &p.modules, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Refresh(ctx); err != nil {
+		return nil, errors.Join(err, t.Close(ctx))
+	}
+	t.Probe(ctx)
+	return t, nil
+}
+
+// retire closes the tokens of old that are not in kept, once the requests that
+// may still use them are over.
+func (p *Proxy) retire(old, kept map[string]*openToken) {
+	for name, t := range old {
+		if kept[name] == t {
+			continue
+		}
+		wait := p.config.Limits.Deadline + time.Second
+		p.closing.Go(func() {
+			time.Sleep(wait)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := t.Close(ctx); err != nil {
+				p.log.Error("a token that is no longer configured could not be closed", "token", name, "error", err)
+			}
+		})
+	}
+}
+
+// serverConfig translates the configuration for the server.
+func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xks.Config, map[string]*storeLimiter) {
+	x := xks.Config{
+		Deadline: c.Limits.Deadline, MaxInFlight: c.Limits.MaxInFlight, LogCiphertext: c.Log.Ciphertext,
+		ProxyModel: "hyok XKS proxy " + p.version,
+	}
+	limiters := map[string]*storeLimiter{}
+	for i := range c.Stores {
+		s := &c.Stores[i]
+		store := xks.Store{
+			Name: s.Name, Prefix: s.Prefix, Allow: allow(s), Regions: s.Regions, SampleMetadata: s.SampleMetadata,
+			Keys: &storeKeys{storeTokens(s, tokens)}, EKMVendor: tokens[s.Tokens[0]].Info().Manufacturer,
+		}
+		for _, credential := range s.Credentials {
+			store.Credentials = append(store.Credentials, credential.Credential)
+		}
+		if s.RateLimit != nil {
+			l := p.limiters[s.Name]
+			if l == nil || l.settings != *s.RateLimit {
+				l = &storeLimiter{rate.NewLimiter(rate.Limit(s.RateLimit.PerSecond), s.RateLimit.Burst), *s.RateLimit}
+			}
+			limiters[s.Name] = l
+			store.Limiter = l.Limiter
+		}
+		x.Stores = append(x.Stores, store)
+	}
+	return x, limiters
+}
+
+func storeTokens(s *config.Store, tokens map[string]*openToken) []*keystore.Token {
+	var list []*keystore.Token
+	for _, name := range s.Tokens {
+		list = append(list, tokens[name].Token)
+	}
+	return list
+}
+
+// allow returns whether an external key id belongs to a store. hyok's own keys
+// never do.
+func allow(s *config.Store) func(string) bool {
+	if s.KeyPattern == "" {
+		listed := map[string]bool{}
+		for _, id := range s.Keys {
+			listed[id] = true
+		}
+		return func(id string) bool { return listed[id] }
+	}
+	return func(id string) bool {
+		ok, err := path.Match(s.KeyPattern, id)
+		return ok && err == nil && keystore.ValidateID(id) == nil
+	}
+}
+
+// Reload puts another configuration in force without dropping a connection. One
+// that cannot be served changes nothing.
+func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.reload(ctx, c)
+	p.metrics.Reloaded(err == nil)
+	return err
+}
+
+func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
+	if err := sameListeners(p.config, c); err != nil {
+		return err
+	}
+	options := make([]*xks.TLSOptions, len(c.Listeners))
+	for i, l := range c.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		o, err := p.pairs.tlsOptions(l.TLS)
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l.Address, err)
+		}
+		options[i] = &o
+	}
+	tokens, err := p.openTokens(ctx, c)
+	if err != nil {
+		return err
+	}
+	x, limiters := p.serverConfig(c, tokens)
+	if err := p.server.Reload(x); err != nil {
+		p.retire(tokens, p.tokens)
+		return err
+	}
+	for i, o := range options {
+		if o == nil {
+			continue
+		}
+		if err := p.listeners[i].SetTLS(*o); err != nil {
+			// Only a mistake of ours gets here: the options were read from files
+			// that the configuration has checked.
+			p.log.Error("a listener keeps its former certificate", "address", c.Listeners[i].Address, "error", err)
+		}
+	}
+	old := p.tokens
+	p.tokens, p.limiters, p.config = tokens, limiters, c
+	p.publish(c)
+	p.retire(old, tokens)
+	return nil
+}
+
+// Refresh searches all tokens for keys now.
+func (p *Proxy) Refresh(ctx context.Context) error {
+	var errs []error
+	for _, t := range p.Tokens() {
+		errs = append(errs, t.Refresh(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// publish shows probes and metrics the tokens in force.
+func (p *Proxy) publish(c *config.Config) {
+	s := &serviceState{stores: map[string][]*keystore.Token{}}
+	for i := range c.Tokens {
+		s.tokens = append(s.tokens, p.tokens[c.Tokens[i].Name].Token)
+	}
+	for i := range c.Stores {
+		s.stores[c.Stores[i].Name] = storeTokens(&c.Stores[i], p.tokens)
+	}
+	p.current.Store(s)
+}
+
+// Tokens returns the open tokens.
+func (p *Proxy) Tokens() []*keystore.Token {
+	if s := p.current.Load(); s != nil {
+		return s.tokens
+	}
+	return nil
+}
+
+// Ready returns why the proxy should not get requests, or nil: it is shutting
+// down, or a key store has no token that can serve.
+func (p *Proxy) Ready() error {
+	if p.draining.Load() {
+		return errors.New("the proxy is shutting down")
+	}
+	var errs []error
+	for name, tokens := range p.current.Load().stores {
+		if !slices.ContainsFunc(tokens, func(t *keystore.Token) bool { return t.Health().State != keystore.Unavailable }) {
+			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Handler returns what the XKS listeners serve.
+func (p *Proxy) Handler() http.Handler { return p.server }
+
+// Addresses returns where the XKS listeners accept connections.
+func (p *Proxy) Addresses() []net.Addr {
+	var addrs []net.Addr
+	for _, l := range p.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// OperationsAddress returns where the operators' listener accepts connections,
+// nil if there is none.
+func (p *Proxy) OperationsAddress() net.Addr {
+	if p.operations == nil {
+		return nil
+	}
+	return p.operations.Addr()
+}
+
+// Failed receives the error of a listener that stopped by itself.
+func (p *Proxy) Failed() <-chan error { return p.failed }
+
+// Shutdown stops accepting requests, finishes those in flight while ctx lasts,
+// and closes everything.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.draining.Store(true)
+	var errs []error
+	var drained sync.WaitGroup
+	results := make([]error, len(p.listeners))
+	for i, l := range p.listeners {
+		drained.Go(func() { results[i] = l.Shutdown(ctx) })
+	}
+	drained.Wait()
+	errs = append(errs, results...)
+	p.serving.Wait()
+	p.closing.Wait()
+	// The module gets time of its own, however long the draining took.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	var stuck error
+	for _, t := range p.tokens {
+		stuck = errors.Join(stuck, t.Close(closing))
+	}
+	if stuck == nil { // else a call still runs in the module, which this would finalize
+		stuck = p.pairs.close()
+	}
+	errs = append(errs, stuck)
+	if p.operations != nil {
+		errs = append(errs, p.operations.Close())
+	}
+	return errors.Join(errs...)
+}

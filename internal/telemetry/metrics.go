@@ -1,0 +1,73 @@
+// Package telemetry shows operators what the proxy does: Prometheus metrics and
+// the probes of load balancers and orchestrators, on a listener of their own.
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/hyok-kms/hyok/keystore"
+	"github.com/hyok-kms/hyok/xks"
+)
+
+// Metrics is what /metrics shows. Its names are documented in docs/operations.md.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	reloads  *prometheus.CounterVec
+	loadedAt prometheus.Gauge
+}
+
+// NewMetrics returns empty metrics for this version of hyok.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "hyok_xks_request_duration_seconds",
+			Help: "Time to answer an XKS request, by key store, operation and error name (empty: none).",
+			// Fine below AWS KMS's limit of 250 ms.
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .2, .25, .5, 1},
+		}, []string{"store", "operation", "error"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hyok_config_reloads_total",
+			Help: "Reloads of the configuration, by result (ok, refused).",
+		}, []string{"result"}),
+		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hyok_config_loaded_timestamp_seconds",
+			Help: "When the configuration in force was loaded.",
+		}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hyok_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	m.loadedAt.SetToCurrentTime()
+	m.registry.MustRegister(m.requests, m.reloads, m.loadedAt, info,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Observe counts one request; it is the server's xks.Observer.
+func (m *Metrics) Observe(o xks.Observation) {
+	m.requests.WithLabelValues(o.Store, o.Operation, string(o.Error)).Observe(o.Duration.Seconds())
+}
+
+// Reloaded counts an attempt to reload the configuration.
+func (m *Metrics) Reloaded(ok bool) {
+	if !ok {
+		m.reloads.WithLabelValues("refused").Inc()
+		return
+	}
+	m.reloads.WithLabelValues("ok").Inc()
+	m.loadedAt.SetToCurrentTime()
+}
+
+// Watch adds the figures of the tokens that are open when somebody looks, and
+// the number of requests in flight.
+func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hyok_xks_requests_in_flight", Help: "XKS requests that are worked on.",
+		}, func() float64 { return float64(inFlight()) }),
+		newTokenCollector(tokens))
+}

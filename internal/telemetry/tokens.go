@@ -1,0 +1,79 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// tokenCollector reads the tokens' figures when somebody looks.
+type tokenCollector struct {
+	tokens  func() []*keystore.Token
+	figures []tokenFigure
+	health  *prometheus.Desc
+}
+
+// tokenFigure is one metric of a token.
+type tokenFigure struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(keystore.Stats, keystore.Health) float64
+}
+
+func newTokenCollector(tokens func() []*keystore.Token) *tokenCollector {
+	c := &tokenCollector{
+		tokens: tokens,
+		health: prometheus.NewDesc("hyok_token_health", "1 for the state that the newest probe found, else 0.", []string{"token", "state"}, nil),
+	}
+	gauge := func(name, help string, value func(keystore.Stats, keystore.Health) float64) {
+		c.figures = append(c.figures, tokenFigure{prometheus.NewDesc(name, help, []string{"token"}, nil), prometheus.GaugeValue, value})
+	}
+	counter := func(name, help string, value func(keystore.Stats, keystore.Health) float64) {
+		c.figures = append(c.figures, tokenFigure{prometheus.NewDesc(name, help, []string{"token"}, nil), prometheus.CounterValue, value})
+	}
+	gauge("hyok_token_sessions", "Open pooled PKCS#11 sessions.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Sessions) })
+	gauge("hyok_token_sessions_limit", "Most pooled PKCS#11 sessions.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.SessionLimit) })
+	gauge("hyok_token_sessions_busy", "Sessions in a call.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Busy) })
+	gauge("hyok_token_calls_stuck", "Calls that hang in the module after their request was answered.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Stuck) })
+	gauge("hyok_token_keys", "External key ids in the index.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Keys) })
+	gauge("hyok_token_key_copies", "Session copies of hot keys.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Copies) })
+	gauge("hyok_token_kill_switch_seconds", "Longest time a session copy ever went without its key being looked at: the measured delay of the kill switch.",
+		func(s keystore.Stats, _ keystore.Health) float64 { return s.CopyAge.Seconds() })
+	counter("hyok_token_calls_total", "Whole operations done in the token.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Calls) })
+	counter("hyok_token_failures_total", "Operations that failed by the token's fault.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Failures) })
+	gauge("hyok_token_probe_seconds", "Time that the newest health probe took.", func(_ keystore.Stats, h keystore.Health) float64 { return h.Latency.Seconds() })
+	gauge("hyok_token_probe_age_seconds", "Time since the newest health probe began.", func(_ keystore.Stats, h keystore.Health) float64 {
+		if h.Checked.IsZero() {
+			return -1
+		}
+		return time.Since(h.Checked).Seconds()
+	})
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *tokenCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- c.health
+	for _, f := range c.figures {
+		descs <- f.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *tokenCollector) Collect(metrics chan<- prometheus.Metric) {
+	for _, t := range c.tokens() {
+		stats, health := t.Stats(), t.Health()
+		for _, f := range c.figures {
+			metrics <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(stats, health), t.Name())
+		}
+		for _, state := range []keystore.HealthState{keystore.Active, keystore.Degraded, keystore.Unavailable} {
+			is := 0.0
+			if state == health.State {
+				is = 1
+			}
+			metrics <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, is, t.Name(), state.String())
+		}
+	}
+}
