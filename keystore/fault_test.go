@@ -91,6 +91,43 @@ func TestAllCallsHang(t *testing.T) {
 	}
 }
 
+// Searches and changes of the token wait for each other, but no longer than
+// their callers do, and nobody who encrypts waits for them.
+func TestSearchOrChangeHangs(t *testing.T) {
+	for function, searchesWait := range map[string]bool{"C_GenerateKey": true, "C_FindObjectsInit": false} {
+		t.Run(function, func(t *testing.T) {
+			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+			k := generate(t, tok, "k", both)
+			m.Set(t, "hang "+function+" count 1")
+			hung := tok.Refresh
+			if searchesWait {
+				hung = func(ctx context.Context) error { return tok.GenerateKey(ctx, "first", both) }
+			}
+			if err := hung(soon(t)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keystore.ErrBusy) {
+				t.Errorf("the call that hangs: %v", err)
+			}
+			search := patient(t)
+			if searchesWait {
+				search = soon(t)
+			}
+			if _, err := tok.Describe(search, "k"); errors.Is(err, keystore.ErrBusy) != searchesWait || (err != nil) != searchesWait {
+				t.Errorf("describe: %v", err)
+			}
+			if err := tok.GenerateKey(soon(t), "second", both); !errors.Is(err, keystore.ErrBusy) {
+				t.Errorf("generate: %v", err)
+			}
+			seal(t, k, "p", "")
+			m.Set(t)
+			if err := tok.GenerateKey(patient(t), "third", both); err != nil {
+				t.Errorf("generate, well again: %v", err)
+			}
+			if _, err := tok.Describe(patient(t), "third"); err != nil {
+				t.Errorf("describe, well again: %v", err)
+			}
+		})
+	}
+}
+
 func TestOpenHangs(t *testing.T) {
 	for _, function := range []string{"C_Initialize", "C_GetSlotList", "C_OpenSession", "C_Login"} {
 		t.Run(function, func(t *testing.T) {

@@ -136,7 +136,7 @@ func (t *Token) ensureProbeKey(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := t.do(ctx, find); err != nil || t.health.key.Load() != 0 {
+	if err := t.doSearch(ctx, find); err != nil || t.health.key.Load() != 0 {
 		return err
 	}
 	return t.admin(ctx, func(w *worker) error {

@@ -197,7 +197,7 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 // Describe asks the token for the present state of a key and its versions.
 func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 	var info KeyInfo
-	err := t.do(ctx, func(w *worker) error {
+	err := t.doSearch(ctx, func(w *worker) error {
 		found, err := w.unambiguous(id)
 		if err != nil {
 			return err

@@ -1,7 +1,9 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -242,4 +244,35 @@ func tool(t *testing.T, u keystore.URI, args ...string) string {
 		t.Fatalf("pkcs11-tool %v: %v\n%s", args, err, out)
 	}
 	return string(out)
+}
+
+// Keys are made, changed and deleted while others search the same token: not
+// one call of either fails, and nothing is left of the keys that were deleted.
+func TestKeysChangeUnderSearches(t *testing.T) {
+	tok, _ := newToken(t, sessions(4))
+	generate(t, tok, "standing", both)
+	ctx, stop := context.WithCancel(patient(t))
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, err := tok.Describe(patient(t), "standing")
+				if err := errors.Join(err, tok.Refresh(patient(t))); err != nil {
+					t.Errorf("search: %v", err)
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		id := fmt.Sprintf("passing-%d", i)
+		err := errors.Join(tok.GenerateKey(patient(t), id, both), tok.SetEnabled(patient(t), id, false), tok.DestroyKey(patient(t), id, 0))
+		if err != nil {
+			t.Errorf("key %d: %v", i, err)
+		}
+	}
+	stop()
+	wg.Wait()
+	if ids, err := tok.KeyIDs(patient(t)); err != nil || !slices.Equal(ids, []string{"standing"}) {
+		t.Errorf("in the token are %v, %v", ids, err)
+	}
 }

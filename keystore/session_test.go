@@ -40,6 +40,27 @@ func TestWrongPINIsTriedOnce(t *testing.T) {
 	}
 }
 
+// What the token has lost already needs no closing.
+func TestCloseAfterSessionsAreLost(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(2))
+	seal(t, generate(t, tok, "k", both), "p", "")
+	m.Set(t, "lose-sessions 1")
+	if err := tok.Close(patient(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSessionIsLostBeforeLogin(t *testing.T) {
+	m := tokentest.NewFaulty(t)
+	u := m.Token(t, &modules)
+	m.Set(t, "fail C_GetSessionInfo 0xb3 count 1")
+	tok := tokentest.Open(t, &modules, tokentest.Options(u))
+	if n := m.Count(t, tokentest.OpenSessions); n != 1 {
+		t.Errorf("%d sessions are open", n)
+	}
+	seal(t, generate(t, tok, "k", both), "p", "")
+}
+
 func TestOpenWithWrongPIN(t *testing.T) {
 	m := tokentest.NewFaulty(t)
 	o := tokentest.Options(m.Token(t, &modules))
