@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -257,6 +258,13 @@ func TestHealth(t *testing.T) {
 	probe("while sick", keystore.Unavailable)
 	m.Set(t)
 	probe("well again", keystore.Active)
+}
+
+func TestSlowTokenIsDegraded(t *testing.T) {
+	tok, _ := newToken(t, func(o *keystore.Options) { o.SlowProbe = time.Nanosecond })
+	if h := tok.Probe(patient(t)); h.State != keystore.Degraded || h.Latency <= 0 || h.Reason == "" {
+		t.Errorf("%+v", h)
+	}
 }
 
 func TestHealthWithoutProbeKey(t *testing.T) {

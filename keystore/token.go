@@ -25,6 +25,9 @@ type Options struct {
 	Background bool
 	// ProbeInterval is the time between two health probes; 0: 10 seconds.
 	ProbeInterval time.Duration
+	// SlowProbe is how long a probe may take of a token that is Active; 0: 100
+	// milliseconds.
+	SlowProbe time.Duration
 }
 
 // Token is an open, logged-in PKCS#11 token. Its methods are safe for
@@ -88,6 +91,9 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
 	t.gate = newGate(t.sessions.limit)
+	if t.health.slow = o.SlowProbe; t.health.slow <= 0 {
+		t.health.slow = probeSlow
+	}
 	t.index.init()
 	// The first session proves the PIN before anything is served.
 	if err := t.do(ctx, func(*worker) error { return nil }); err != nil {

@@ -154,9 +154,9 @@ struct function_list { BYTE version[2]; void (*fn[FUNCTION_COUNT])(void); };
 static struct function_list *real, own;
 #define REAL(name, params) ((RV(*) params)real->fn[I_##name])
 
-/* The records of NAME.counts: one for each function, then the sessions. */
+/* The records of NAME.counts: one for each function, then what is not a function. */
 struct count { char name[56]; unsigned long long n; };
-enum { OPEN_SESSIONS = FUNCTION_COUNT, PEAK_SESSIONS, COUNTS };
+enum { OPEN_SESSIONS = FUNCTION_COUNT, PEAK_SESSIONS, HANGING_CALLS, COUNTS };
 static struct count *counts;
 
 /* What the control file says. All of it is guarded by mu. */
@@ -340,12 +340,14 @@ static RV begin(int fn, int may_fail)
 	lock_control();
 	counts[fn].n++;
 	if (may_fail && hits(rule_for(HANG, fn))) {
+		counts[HANGING_CALLS].n++;
 		while (rule_for(HANG, fn)) {
 			struct timespec pause = { 0, 2000000 };
 			pthread_mutex_unlock(&mu);
 			nanosleep(&pause, NULL);
 			lock_control();
 		}
+		counts[HANGING_CALLS].n--;
 	}
 	struct rule *r = may_fail ? rule_for(FAIL, fn) : NULL;
 	if (hits(r))
@@ -683,6 +685,7 @@ static RV load(void)
 		strcpy(counts[i].name, names[i]);
 	strcpy(counts[OPEN_SESSIONS].name, "open-sessions");
 	strcpy(counts[PEAK_SESSIONS].name, "peak-sessions");
+	strcpy(counts[HANGING_CALLS].name, "hanging-calls");
 	beside(path, "real");
 	P library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (!library) {
