@@ -177,7 +177,7 @@ func (t *Token) endCopies() {
 		return
 	}
 	k.open = false
-	if err := t.module.ctx.CloseSession(k.session); err != nil && !isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID) {
+	if err := t.closeSession(k.session); err != nil {
 		t.log.Warn("the session of the copies could not be closed", "error", err)
 	}
 }

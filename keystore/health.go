@@ -45,12 +45,13 @@ type Health struct {
 const (
 	probeLabel   = reservedPrefix + "probe" // of the key that is only probed with
 	probeTimeout = 5 * time.Second
-	probeMaxAge  = time.Minute // XKS: a cached health must not be older
-	probeSlow    = 100 * time.Millisecond
+	probeMaxAge  = time.Minute            // XKS: a cached health must not be older
+	probeSlow    = 100 * time.Millisecond // unless Options.SlowProbe says otherwise
 )
 
 // healthState holds the newest probe.
 type healthState struct {
+	slow   time.Duration // from then on a probe means Degraded; fixed
 	key    atomic.Uint64 // handle of the probe key; 0: not known
 	warned atomic.Bool   // that there is none and none can be made
 
@@ -99,8 +100,9 @@ func (t *Token) Probe(ctx context.Context) Health {
 			t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
 		}
 	}
+	ready := time.Now() // to find or make the key takes longer than to use it
 	err := t.do(ctx, func(w *worker) error { return w.selfTest() })
-	return t.judge(begin, time.Since(begin), err)
+	return t.judge(begin, time.Since(ready), err)
 }
 
 func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
@@ -117,7 +119,7 @@ func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
 		h.State, h.Reason = Degraded, fmt.Sprintf("%d calls hang in the module", stats.Stuck)
 	case failed > 0:
 		h.State, h.Reason = Degraded, fmt.Sprintf("%d calls failed since the last probe", failed)
-	case took > probeSlow:
+	case took > t.health.slow:
 		h.State, h.Reason = Degraded, fmt.Sprintf("the probe took %v", took.Round(time.Millisecond))
 	}
 	if was := t.health.last; was.State != h.State || was.Checked.IsZero() {
@@ -136,7 +138,7 @@ func (t *Token) ensureProbeKey(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := t.do(ctx, find); err != nil || t.health.key.Load() != 0 {
+	if err := t.doSearch(ctx, find); err != nil || t.health.key.Load() != 0 {
 		return err
 	}
 	return t.admin(ctx, func(w *worker) error {

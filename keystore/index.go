@@ -224,7 +224,7 @@ func (t *Token) scan(ctx context.Context) error {
 	// next start.
 	known := knownObjects(t.index.load())
 	var objects []object
-	err := t.do(ctx, func(w *worker) error {
+	err := t.doSearch(ctx, func(w *worker) error {
 		found, err := w.objects("", known)
 		if err == nil {
 			objects = found

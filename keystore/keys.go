@@ -118,7 +118,7 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 // Describe asks the token for the present state of a key and its versions.
 func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 	var info KeyInfo
-	err := t.do(ctx, func(w *worker) error {
+	err := t.doSearch(ctx, func(w *worker) error {
 		found, err := w.unambiguous(id)
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, e
 // It searches the token once. Ambiguous keys are among them.
 func (t *Token) Keys(ctx context.Context) ([]KeyInfo, error) {
 	var infos []KeyInfo
-	err := t.do(ctx, func(w *worker) error {
+	err := t.doSearch(ctx, func(w *worker) error {
 		found, err := w.keys()
 		infos = found
 		return err

@@ -1,7 +1,9 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -201,12 +203,19 @@ func TestKillSwitch(t *testing.T) {
 			}
 			c.kill(t, u, "doomed")
 			dead := time.Now()
-			last := dead // when an operation last succeeded
+			last := dead // when the last operation that succeeded had begun
 			for time.Since(dead) < 3*time.Second {
+				begin := time.Now()
 				_, encErr := k.Encrypt(ctx, 1, []byte("p"), nil)
+				if encErr == nil {
+					last = begin
+				}
+				begin = time.Now()
 				_, decErr := k.Decrypt(ctx, 1, s, nil)
+				if decErr == nil {
+					last = begin
+				}
 				if encErr == nil || decErr == nil {
-					last = time.Now()
 					continue
 				}
 				if !errors.Is(encErr, c.want) || !errors.Is(decErr, c.want) {
@@ -241,4 +250,35 @@ func tool(t *testing.T, u keystore.URI, args ...string) string {
 		t.Fatalf("pkcs11-tool %v: %v\n%s", args, err, out)
 	}
 	return string(out)
+}
+
+// Keys are made, changed and deleted while others search the same token: not
+// one call of either fails, and nothing is left of the keys that were deleted.
+func TestKeysChangeUnderSearches(t *testing.T) {
+	tok, _ := newToken(t, sessions(4))
+	generate(t, tok, "standing", both)
+	ctx, stop := context.WithCancel(patient(t))
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, err := tok.Describe(patient(t), "standing")
+				if err := errors.Join(err, tok.Refresh(patient(t))); err != nil {
+					t.Errorf("search: %v", err)
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		id := fmt.Sprintf("passing-%d", i)
+		err := errors.Join(tok.GenerateKey(patient(t), id, both), tok.SetEnabled(patient(t), id, false), tok.DestroyKey(patient(t), id, 0))
+		if err != nil {
+			t.Errorf("key %d: %v", i, err)
+		}
+	}
+	stop()
+	wg.Wait()
+	if keys, err := tok.Keys(patient(t)); err != nil || len(keys) != 1 || keys[0].ID != "standing" {
+		t.Errorf("in the token are %+v, %v", keys, err)
+	}
 }

@@ -58,19 +58,36 @@ func (t *Token) doThen(ctx context.Context, run func(*worker) error, drop func()
 	return t.await(ctx, w, run, drop)
 }
 
-// admin runs one operation once on a read-write session opened for it alone.
+// doSearch is do for what looks for objects, see gate.
+func (t *Token) doSearch(ctx context.Context, run func(*worker) error) error {
+	if err := t.enterSearch(ctx); err != nil {
+		return err
+	}
+	return t.doThen(ctx, run, t.leaveSearch)
+}
+
+// admin runs one operation that makes or changes objects, once, on a read-write
+// session opened for it alone. No search runs beside it, see gate.
 func (t *Token) admin(ctx context.Context, run func(*worker) error) error {
 	return t.adminThen(ctx, run, func() {})
 }
 
 // adminThen is admin with a function that runs once, after run or in its place.
 func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop func()) error {
-	w, err := t.newWorker(false)
-	if err != nil {
+	if err := t.enterChange(ctx); err != nil {
 		drop()
 		return err
 	}
-	err = t.await(ctx, w, run, drop)
+	leave := func() {
+		drop()
+		t.leaveChange()
+	}
+	w, err := t.newWorker(false)
+	if err != nil {
+		leave()
+		return err
+	}
+	err = t.await(ctx, w, run, leave)
 	close(w.calls)
 	select {
 	case closeErr := <-w.ended:
@@ -149,8 +166,7 @@ func (w *worker) serve() {
 		if broken {
 			w.t.sessions.failures.Add(1)
 			w.finish(c, err)
-			// The session may be gone already: then closing it fails, and that is all.
-			_ = w.closeSession()
+			_ = w.closeSession() // doubtful as it is, that may fail
 		}
 		if w.pooled {
 			w.t.idle <- w // before the answer, so that the caller's next call finds it
@@ -166,10 +182,10 @@ func (w *worker) serve() {
 // perform runs a call, on a new session if the one at hand turns out to be lost.
 func (w *worker) perform(c *call) error {
 	for again := false; ; again = true {
-		if err := w.openSession(); err != nil {
-			return err
+		err := w.openSession() // which the token may lose again before it is logged in
+		if err == nil {
+			err = c.run(w)
 		}
-		err := c.run(w)
 		if again || !w.pooled || !isSessionLost(err) {
 			return err
 		}
@@ -197,7 +213,7 @@ func (w *worker) closeSession() error {
 	}
 	w.open = false
 	w.t.sessions.open.Add(-1)
-	return w.fail("C_CloseSession", w.t.module.ctx.CloseSession(w.session))
+	return w.t.closeSession(w.session)
 }
 
 func (w *worker) finish(c *call, err error) {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -38,6 +39,27 @@ func TestWrongPINIsTriedOnce(t *testing.T) {
 	if n := m.Count(t, "C_Login") - before; n != 1 {
 		t.Errorf("%d logins", n)
 	}
+}
+
+// What the token has lost already needs no closing.
+func TestCloseAfterSessionsAreLost(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(2))
+	seal(t, generate(t, tok, "k", both), "p", "")
+	m.Set(t, "lose-sessions 1")
+	if err := tok.Close(patient(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSessionIsLostBeforeLogin(t *testing.T) {
+	m := tokentest.NewFaulty(t)
+	u := m.Token(t, &modules)
+	m.Set(t, "fail C_GetSessionInfo 0xb3 count 1")
+	tok := tokentest.Open(t, &modules, tokentest.Options(u))
+	if n := m.Count(t, tokentest.OpenSessions); n != 1 {
+		t.Errorf("%d sessions are open", n)
+	}
+	seal(t, generate(t, tok, "k", both), "p", "")
 }
 
 func TestOpenWithWrongPIN(t *testing.T) {
@@ -236,6 +258,13 @@ func TestHealth(t *testing.T) {
 	probe("while sick", keystore.Unavailable)
 	m.Set(t)
 	probe("well again", keystore.Active)
+}
+
+func TestSlowTokenIsDegraded(t *testing.T) {
+	tok, _ := newToken(t, func(o *keystore.Options) { o.SlowProbe = time.Nanosecond })
+	if h := tok.Probe(patient(t)); h.State != keystore.Degraded || h.Latency <= 0 || h.Reason == "" {
+		t.Errorf("%+v", h)
+	}
 }
 
 func TestHealthWithoutProbeKey(t *testing.T) {

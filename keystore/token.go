@@ -25,6 +25,9 @@ type Options struct {
 	Background bool
 	// ProbeInterval is the time between two health probes; 0: 10 seconds.
 	ProbeInterval time.Duration
+	// SlowProbe is how long a probe may take of a token that is Active; 0: 100
+	// milliseconds.
+	SlowProbe time.Duration
 }
 
 // Token is an open, logged-in PKCS#11 token. Its methods are safe for
@@ -46,6 +49,7 @@ type Token struct {
 	stop       context.CancelFunc
 
 	idle     chan *worker // workers that are free; buffered for all of them
+	gate     gate
 	sessions sessionCount
 	login    loginState
 	index    keyIndex
@@ -86,6 +90,10 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.life.over = make(chan struct{})
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
+	t.gate = newGate(t.sessions.limit)
+	if t.health.slow = o.SlowProbe; t.health.slow <= 0 {
+		t.health.slow = probeSlow
+	}
 	t.index.init()
 	// The first session proves the PIN before anything is served.
 	if err := t.do(ctx, func(*worker) error { return nil }); err != nil {
@@ -200,9 +208,18 @@ func (t *Token) openSession(readWrite bool) (pkcs11.SessionHandle, error) {
 		return 0, t.callError("C_OpenSession", err)
 	}
 	if err := t.ensureLogin(s); err != nil {
-		return 0, errors.Join(err, t.callError("C_CloseSession", t.module.ctx.CloseSession(s)))
+		return 0, errors.Join(err, t.closeSession(s))
 	}
 	return s, nil
+}
+
+// closeSession closes a session; one that the token has lost is closed.
+func (t *Token) closeSession(s pkcs11.SessionHandle) error {
+	err := t.module.ctx.CloseSession(s)
+	if isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
+		return nil
+	}
+	return t.callError("C_CloseSession", err)
 }
 
 func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {

@@ -30,6 +30,7 @@ type Faulty struct {
 const (
 	OpenSessions = "open-sessions" // now
 	PeakSessions = "peak-sessions" // at most at any time
+	HangingCalls = "hanging-calls" // now
 )
 
 // NewFaulty returns a module of its own that only forwards, until Set.
@@ -81,7 +82,7 @@ func (m *Faulty) Set(tb testing.TB, behaviours ...string) {
 }
 
 // Count returns how often a function of the module was called in all, or the
-// number of sessions.
+// number of sessions or of hanging calls.
 func (m *Faulty) Count(tb testing.TB, name string) int {
 	tb.Helper()
 	data, err := os.ReadFile(m.Path + ".counts")

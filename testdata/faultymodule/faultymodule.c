@@ -154,9 +154,9 @@ struct function_list { BYTE version[2]; void (*fn[FUNCTION_COUNT])(void); };
 static struct function_list *real, own;
 #define REAL(name, params) ((RV(*) params)real->fn[I_##name])
 
-/* The records of NAME.counts: one for each function, then the sessions. */
+/* The records of NAME.counts: one for each function, then what is not a function. */
 struct count { char name[56]; unsigned long long n; };
-enum { OPEN_SESSIONS = FUNCTION_COUNT, PEAK_SESSIONS, COUNTS };
+enum { OPEN_SESSIONS = FUNCTION_COUNT, PEAK_SESSIONS, HANGING_CALLS, COUNTS };
 static struct count *counts;
 
 /* What the control file says. All of it is guarded by mu. */
@@ -181,7 +181,7 @@ static int slot_count;
 /* GCM operations under way, by session; guarded by mu. */
 static struct op { UL session; BYTE *caller_iv; BYTE iv[16]; int mode, tag_before, gcm; } ops[512];
 
-/* Every call holds calls for reading, so that no session is closed under it. */
+/* Every call holds calls for reading, so that sessions are not lost under it. */
 static pthread_rwlock_t calls = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 static void beside(char *path, const char *suffix)
@@ -303,15 +303,33 @@ static void count_sessions(long change)
 		counts[PEAK_SESSIONS].n = counts[OPEN_SESSIONS].n;
 }
 
+/* Closes all sessions; the caller holds calls for writing, and mu. */
 static void lose_sessions(void)
 {
-	pthread_rwlock_wrlock(&calls);
-	pthread_mutex_lock(&mu);
 	for (int i = 0; i < slot_count; i++)
 		REAL(C_CloseAllSessions, (UL))(slots[i]);
 	counts[OPEN_SESSIONS].n = 0;
 	memset(ops, 0, sizeof ops);
+}
+
+/*
+ * Brings control up to date and returns with mu held. A loss of sessions that it
+ * demands is over then: a call that sees a new control file never runs on a
+ * session of the old one, whichever call happens to close them.
+ */
+static void lock_control(void)
+{
+	pthread_mutex_lock(&mu);
+	read_control();
+	if (control.lose == lost)
+		return;
 	pthread_mutex_unlock(&mu);
+	pthread_rwlock_wrlock(&calls); /* never while mu is held: calls under way take it */
+	pthread_mutex_lock(&mu);
+	if (control.lose != lost) {
+		lost = control.lose;
+		lose_sessions();
+	}
 	pthread_rwlock_unlock(&calls);
 }
 
@@ -319,26 +337,22 @@ static void lose_sessions(void)
 static RV begin(int fn, int may_fail)
 {
 	RV rv = OK;
-	pthread_mutex_lock(&mu);
+	lock_control();
 	counts[fn].n++;
-	read_control();
 	if (may_fail && hits(rule_for(HANG, fn))) {
+		counts[HANGING_CALLS].n++;
 		while (rule_for(HANG, fn)) {
 			struct timespec pause = { 0, 2000000 };
 			pthread_mutex_unlock(&mu);
 			nanosleep(&pause, NULL);
-			pthread_mutex_lock(&mu);
-			read_control();
+			lock_control();
 		}
+		counts[HANGING_CALLS].n--;
 	}
 	struct rule *r = may_fail ? rule_for(FAIL, fn) : NULL;
 	if (hits(r))
 		rv = r->code;
-	int lose = control.lose != lost;
-	lost = control.lose;
 	pthread_mutex_unlock(&mu);
-	if (lose)
-		lose_sessions();
 	if (rv == OK)
 		pthread_rwlock_rdlock(&calls);
 	return rv;
@@ -500,12 +514,13 @@ static RV f_C_CloseAllSessions(UL slot)
 	RV rv = begin(I_C_CloseAllSessions, 1);
 	if (rv != OK)
 		return rv;
-	after(OK);
+	pthread_rwlock_unlock(&calls);
+	pthread_rwlock_wrlock(&calls);
 	pthread_mutex_lock(&mu);
 	note_slot(slot);
-	pthread_mutex_unlock(&mu);
 	lose_sessions();
-	return OK;
+	pthread_mutex_unlock(&mu);
+	return after(OK);
 }
 
 static RV f_C_GenerateKey(UL session, P mechanism, P template, UL n, P key)
@@ -670,6 +685,7 @@ static RV load(void)
 		strcpy(counts[i].name, names[i]);
 	strcpy(counts[OPEN_SESSIONS].name, "open-sessions");
 	strcpy(counts[PEAK_SESSIONS].name, "peak-sessions");
+	strcpy(counts[HANGING_CALLS].name, "hanging-calls");
 	beside(path, "real");
 	P library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (!library) {

@@ -1,0 +1,66 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+)
+
+// gate lets searches of a token run side by side, and each call that makes,
+// changes or deletes objects only by itself. SoftHSM2 (2.6.1) needs that: it
+// writes the attributes of a new object one after the other, truncating the
+// object's file each time, under file locks that do not hold between the threads
+// of a process. A search that meets the file while it is empty marks the object
+// invalid; C_GenerateKey then fails with CKR_GENERAL_ERROR and leaves half a key
+// in the token. Operations with keys look at their own object only and do not
+// pass the gate, so that they never wait for it.
+//
+// It is not a sync.RWMutex, since waiting must end with a context: the call that
+// is inside may hang.
+type gate struct {
+	passes   chan struct{} // a search holds one, a change all of them
+	changing chan struct{} // capacity 1; held by the change that collects or holds the passes
+}
+
+// newGate returns a gate for a number of searches at once.
+func newGate(searches int) gate {
+	return gate{passes: make(chan struct{}, searches), changing: make(chan struct{}, 1)}
+}
+
+// enterSearch waits until no change is inside; leaveSearch follows.
+func (t *Token) enterSearch(ctx context.Context) error { return t.pass(ctx, t.gate.passes) }
+
+func (t *Token) leaveSearch() { <-t.gate.passes }
+
+// enterChange waits until nobody else is inside; leaveChange follows.
+func (t *Token) enterChange(ctx context.Context) error {
+	if err := t.pass(ctx, t.gate.changing); err != nil {
+		return err
+	}
+	for n := range cap(t.gate.passes) {
+		if err := t.pass(ctx, t.gate.passes); err != nil {
+			t.giveBack(n)
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Token) leaveChange() { t.giveBack(cap(t.gate.passes)) }
+
+func (t *Token) giveBack(passes int) {
+	for range passes {
+		<-t.gate.passes
+	}
+	<-t.gate.changing
+}
+
+func (t *Token) pass(ctx context.Context, into chan<- struct{}) error {
+	select {
+	case into <- struct{}{}:
+		return nil
+	case <-t.background.Done():
+		return t.closedError()
+	case <-ctx.Done():
+		return fmt.Errorf("token %s: %w beside the searches and changes under way: %w", t.name, ErrBusy, ctx.Err())
+	}
+}
