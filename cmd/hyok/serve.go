@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -62,6 +63,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err := hardenProcess(); err != nil {
 		return err
 	}
+	spendMemoryOnGarbage()
 	c, err := f.data.load()
 	if err == nil {
 		err = f.override(c)
@@ -99,6 +101,15 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Limits.Drain)
 	defer cancel()
 	return errors.Join(failed, p.Shutdown(drain))
+}
+
+// spendMemoryOnGarbage collects garbage eight times more rarely than Go does by
+// default, unless the environment says how often: what lives is a few megabytes,
+// and requests make hundreds a second.
+func spendMemoryOnGarbage() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(800)
+	}
 }
 
 // logOutput opens where the log goes.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds of all measurements")
 	length := flag.Duration("time", time.Second, "time of one measurement")
 	flag.Parse()
+	debug.SetGCPercent(800) // as hyok serve; the bare server has the benefit of it too
 	if err := run(*rounds, *length, []int{4, 1000, 10000}); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
