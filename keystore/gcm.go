@@ -149,7 +149,7 @@ func (k *Key) attempt(ctx context.Context, v *version, op operation) (denied per
 		op.wipe = func() {}
 	}
 	var read permissions
-	err = k.token.doThen(ctx, func(w *worker) error {
+	err = k.token.doInLane(ctx, func(w *worker) error {
 		err := op.run(w, v)
 		if !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
 			return err

@@ -41,6 +41,10 @@ type Profile struct {
 	// SessionCopies: C_CopyObject of a token key to a session object works and
 	// makes calls cheaper.
 	SessionCopies bool
+	// Lanes is the number of threads that get most out of the token for
+	// operations with keys; 0: one for each session. Searches and probes have
+	// threads of their own.
+	Lanes int
 	// ReadWriteOnly: the module opens no read-only sessions.
 	ReadWriteOnly bool
 	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
@@ -64,7 +68,7 @@ func clearCodes() []uint {
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
-		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},

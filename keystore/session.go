@@ -36,6 +36,7 @@ type call struct {
 
 const (
 	callWaiting   int32 = iota
+	callRunning         // in the module, as far as anybody knows
 	callFinished        // by the worker: the caller takes the result
 	callAbandoned       // by the caller: nobody takes the result
 )
@@ -55,7 +56,7 @@ func (t *Token) doThen(ctx context.Context, run func(*worker) error, drop func()
 		drop()
 		return err
 	}
-	return t.await(ctx, w, run, drop)
+	return t.await(ctx, w, run, drop, nil)
 }
 
 // doSearch is do for what looks for objects, see gate.
@@ -87,7 +88,7 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 		leave()
 		return err
 	}
-	err = t.await(ctx, w, run, leave)
+	err = t.await(ctx, w, run, leave, nil)
 	close(w.calls)
 	select {
 	case closeErr := <-w.ended:
@@ -97,17 +98,29 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 	}
 }
 
-func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, drop func()) error {
+// await has the worker's goroutine run the call, or that of a lane with the
+// worker in its hands.
+func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, drop func(), lanes chan<- job) error {
 	c := &call{run: run, drop: drop, done: make(chan struct{}, 1)}
-	w.calls <- c
+	if lanes != nil {
+		lanes <- job{w, c} // there is room for all workers
+	} else {
+		w.calls <- c
+	}
 	select {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
 	}
+	if c.state.CompareAndSwap(callWaiting, callAbandoned) {
+		return fmt.Errorf("token %s: %w: %w", t.name, ErrBusy, ctx.Err())
+	}
 	// Counted first: the worker takes it back as soon as it sees the state.
 	t.sessions.stuck.Add(1)
-	if c.state.CompareAndSwap(callWaiting, callAbandoned) {
+	if c.state.CompareAndSwap(callRunning, callAbandoned) {
+		if lanes != nil {
+			t.start(t.serveLane) // in the place of the one that hangs
+		}
 		return fmt.Errorf("token %s did not answer in time: %w", t.name, ctx.Err())
 	}
 	t.sessions.stuck.Add(-1)
@@ -159,24 +172,39 @@ func (t *Token) newWorker(pooled bool) (*worker, error) {
 // serve is the worker's goroutine.
 func (w *worker) serve() {
 	for c := range w.calls {
-		err := w.perform(c)
-		c.drop()
-		w.t.sessions.calls.Add(1)
-		broken := w.breaks(err)
-		if broken {
-			w.t.sessions.failures.Add(1)
-			w.finish(c, err)
-			_ = w.closeSession() // doubtful as it is, that may fail
-		}
-		if w.pooled {
-			w.t.idle <- w // before the answer, so that the caller's next call finds it
-		}
-		if !broken {
-			w.finish(c, err)
-		}
+		w.handle(c)
 	}
 	clear(w.ivs)
 	w.ended <- w.closeSession()
+}
+
+// handle runs one call to its end and gives the worker back to the pool. It
+// reports whether the caller has stopped waiting while the call ran.
+func (w *worker) handle(c *call) (abandoned bool) {
+	if !c.state.CompareAndSwap(callWaiting, callRunning) {
+		c.drop()
+		w.release()
+		return false
+	}
+	err := w.perform(c)
+	c.drop()
+	w.t.sessions.calls.Add(1)
+	if w.breaks(err) {
+		w.t.sessions.failures.Add(1)
+		abandoned = w.finish(c, err)
+		_ = w.closeSession() // doubtful as it is, that may fail
+		w.release()
+		return abandoned
+	}
+	w.release() // before the answer, so that the caller's next call finds it
+	return w.finish(c, err)
+}
+
+// release gives the worker back to the pool.
+func (w *worker) release() {
+	if w.pooled {
+		w.t.idle <- w
+	}
 }
 
 // perform runs a call, on a new session if the one at hand turns out to be lost.
@@ -216,14 +244,15 @@ func (w *worker) closeSession() error {
 	return w.t.closeSession(w.session)
 }
 
-func (w *worker) finish(c *call, err error) {
+func (w *worker) finish(c *call, err error) (abandoned bool) {
 	c.err = err
-	if !c.state.CompareAndSwap(callWaiting, callFinished) {
+	if !c.state.CompareAndSwap(callRunning, callFinished) {
 		w.t.sessions.stuck.Add(-1)
 		w.t.log.Warn("a call that nobody waited for any more has returned", "error", err)
-		return
+		return true
 	}
 	c.done <- struct{}{}
+	return false
 }
 
 // breaks reports whether err makes the session doubtful: any answer of the

@@ -48,6 +48,7 @@ type Token struct {
 	background context.Context
 	stop       context.CancelFunc
 
+	lanes    chan job     // operations with keys, for the goroutines of the lanes; nil: no lanes
 	idle     chan *worker // workers that are free; buffered for all of them
 	gate     gate
 	sessions sessionCount
@@ -90,6 +91,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.life.over = make(chan struct{})
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
+	t.startLanes()
 	t.gate = newGate(t.sessions.limit)
 	if t.health.slow = o.SlowProbe; t.health.slow <= 0 {
 		t.health.slow = probeSlow
@@ -184,7 +186,7 @@ func (t *Token) shutDown() {
 	t.life.mu.Unlock()
 	var errs []error
 	for range workers {
-		w := <-t.idle
+		w := t.nextIdle()
 		close(w.calls)
 		errs = append(errs, <-w.ended)
 	}

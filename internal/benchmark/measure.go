@@ -171,12 +171,12 @@ func (s *subject) requests(cdiv bool) []request {
 	return all
 }
 
-// handlerRate calls the server's handler without a network, from one goroutine
-// a core.
+// handlerRate calls the server's handler without a network, from as many
+// goroutines as there are connections in (c).
 func (s *subject) handlerRate(requests []request, length time.Duration, allocs *float64) (float64, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	n, took, err := parallel(runtime.GOMAXPROCS(0), length, func(worker int, more func() bool) error {
+	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
 		var w discard
 		body := &rewound{}
 		for i := worker; more(); i++ {
