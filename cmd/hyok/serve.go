@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/logbuffer"
 	"github.com/hyok-kms/hyok/internal/proxy"
 )
 
@@ -59,7 +60,7 @@ one line for each request, on standard error.`,
 	return cmd
 }
 
-func (f *serveFlags) run(cmd *cobra.Command) error {
+func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	if err := hardenProcess(); err != nil {
 		return err
 	}
@@ -75,10 +76,11 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = out.Close() }() // each line was written as it came
+	buffer := logbuffer.New(out)
+	defer func() { err = errors.Join(err, buffer.Close(), out.Close()) }()
 	level := &slog.LevelVar{}
 	level.Set(c.Log.Level)
-	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: level}))
 
 	ctx := cmd.Context()
 	p, err := proxy.Start(ctx, c, versionString(), log)

@@ -20,6 +20,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/logbuffer"
 	"github.com/hyok-kms/hyok/internal/proxy"
 	"github.com/hyok-kms/hyok/internal/sigv4"
 	"github.com/hyok-kms/hyok/xks"
@@ -32,6 +33,7 @@ const usedKeys = 4
 // subject is a proxy on a token with some number of keys.
 type subject struct {
 	proxy      *proxy.Proxy
+	log        *logbuffer.Writer
 	token      *rawToken
 	credential xks.Credential
 	tls        *tls.Config // of clients
@@ -112,7 +114,8 @@ listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.
 	if err != nil {
 		return nil, err
 	}
-	if s.proxy, err = proxy.Start(ctx, c, "benchmark", slog.New(slog.NewJSONHandler(null, nil))); err != nil {
+	s.log = logbuffer.New(null)
+	if s.proxy, err = proxy.Start(ctx, c, "benchmark", slog.New(slog.NewJSONHandler(s.log, nil))); err != nil {
 		return nil, err
 	}
 	s.bare, err = newBareServer(dir)
@@ -120,7 +123,7 @@ listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.
 }
 
 func (s *subject) close(ctx context.Context) error {
-	return errors.Join(s.bare.close(), s.proxy.Shutdown(ctx), s.token.close())
+	return errors.Join(s.bare.close(), s.proxy.Shutdown(ctx), s.token.close(), s.log.Close())
 }
 
 // request is one signed request, ready for the socket and for the handler.
