@@ -137,12 +137,12 @@ func (t *Token) makeCopy(id string, v *version) error {
 	if err != nil {
 		return err
 	}
-	h, err := t.module.ctx.CopyObject(k.session, v.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)})
+	h, err := t.copyObject(v.handle)
 	if isCode(err, pkcs11.CKR_ACTION_PROHIBITED) {
 		v.single = true // CKA_COPYABLE is false: the key is used as it is
 		return nil
 	} else if err != nil {
-		return t.callError("C_CopyObject", err)
+		return err
 	}
 	c := &sessionCopy{handle: h}
 	c.until.Store(int64(begin + copyForce))
@@ -150,6 +150,19 @@ func (t *Token) makeCopy(id string, v *version) error {
 	k.alive.Add(1)
 	v.copy.Store(c)
 	return nil
+}
+
+// copyObject copies a key into the keeper's session while nobody searches, see
+// gate. If it cannot soon, the next round tries again.
+func (t *Token) copyObject(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
+	ctx, cancel := context.WithTimeout(t.background, copyRound)
+	defer cancel()
+	if err := t.enterChange(ctx); err != nil {
+		return 0, err
+	}
+	defer t.leaveChange()
+	c, err := t.module.ctx.CopyObject(t.copies.session, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)})
+	return c, t.callError("C_CopyObject", err)
 }
 
 // dropCopy takes a copy out of use and destroys it.

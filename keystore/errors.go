@@ -25,7 +25,8 @@ var (
 	// ErrInvalidCiphertext: authentication of the ciphertext failed. The token
 	// is known to be well when this is answered.
 	ErrInvalidCiphertext = errors.New("ciphertext does not authenticate")
-	// ErrBusy: no session became free in time.
+	// ErrBusy: no session became free in time, or a search and a change of the
+	// token that exclude each other did not end in time.
 	ErrBusy = errors.New("no session is free")
 	// ErrPINIncorrect: the token refused the PIN. It is not tried again, since
 	// tokens lock themselves after a few wrong PINs.

@@ -141,6 +141,23 @@ func TestSearchOrChangeHangs(t *testing.T) {
 	}
 }
 
+// Until a session copy is whole it looks like a second key of the same id: no
+// search runs while one is made, and who encrypts does not wait for it.
+func TestCopyingHangs(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3), background)
+	k := generate(t, tok, "k", both)
+	m.Set(t, "hang C_CopyObject count 1")
+	eventually(t, "a copy is being made", func() bool { seal(t, k, "p", ""); return m.Count(t, tokentest.HangingCalls) == 1 })
+	if _, err := tok.Describe(soon(t), "k"); !errors.Is(err, keystore.ErrBusy) {
+		t.Errorf("describe: %v", err)
+	}
+	seal(t, k, "p", "")
+	m.Set(t)
+	if _, err := tok.Describe(patient(t), "k"); err != nil {
+		t.Errorf("describe, well again: %v", err)
+	}
+}
+
 func TestOpenHangs(t *testing.T) {
 	for _, function := range []string{"C_Initialize", "C_GetSlotList", "C_OpenSession", "C_Login"} {
 		t.Run(function, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 // object's file each time, under file locks that do not hold between the threads
 // of a process. A search that meets the file while it is empty marks the object
 // invalid; C_GenerateKey then fails with CKR_GENERAL_ERROR and leaves half a key
-// in the token. Operations with keys look at their own object only and do not
+// in the token. A session copy counts as a token key, and so as a twin of its
+// original, until C_CopyObject has changed its CKA_TOKEN. Operations with keys look at their own object only and do not
 // pass the gate, so that they never wait for it.
 //
 // It is not a sync.RWMutex, since waiting must end with a context: the call that
