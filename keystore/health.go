@@ -123,7 +123,7 @@ func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
 		h.State, h.Reason = Degraded, fmt.Sprintf("the probe took %v", took.Round(time.Millisecond))
 	}
 	if was := t.health.last; was.State != h.State || was.Checked.IsZero() {
-		t.log.Info("token health", "state", h.State.String(), "reason", h.Reason, "latency", took)
+		t.log.Info("token health", "state", h.State.String(), "reason", h.Reason, "latency_us", took.Microseconds())
 	}
 	t.health.last = h
 	return h

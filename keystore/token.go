@@ -76,8 +76,8 @@ type loginState struct {
 
 // Open opens the token that o.URI names and logs in to it.
 func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
-	if !o.URI.namesToken() {
-		return nil, fmt.Errorf("token %s: %s names no token: add token=, serial= or slot-id=", o.Name, o.URI)
+	if err := o.URI.Check(); err != nil {
+		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
 	m, info, err := ms.acquireToken(ctx, o.URI)
 	if err != nil {

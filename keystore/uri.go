@@ -97,6 +97,17 @@ func (u *URI) set(inQuery bool, name, value string) error {
 	return nil
 }
 
+// Check reports whether u says which token of which module it means.
+func (u URI) Check() error {
+	switch {
+	case !u.namesToken():
+		return fmt.Errorf("%s names no token: add token=, serial= or slot-id=", u)
+	case u.ModulePath == "":
+		return fmt.Errorf("%s names no module: add ?module-path=/path/to/module.so", u)
+	}
+	return nil
+}
+
 // namesToken reports whether u says which token it means.
 func (u URI) namesToken() bool {
 	return u.Token != "" || u.Serial != "" || u.SlotID != nil
@@ -177,6 +188,13 @@ func readPIN(source, dir string) (string, error) {
 	path = strings.TrimPrefix(path, "//")
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("read the PIN: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("the PIN file %s is open to others (mode %04o): chmod 600 it", path, info.Mode().Perm())
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

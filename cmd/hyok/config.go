@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/proxy"
 )
 
 // newConfigCommand returns hyok config.
@@ -61,6 +62,9 @@ before it uses them, and reports everything that is wrong with its line. The exi
 				return err
 			}
 			c, err := data.load()
+			if err == nil {
+				err = proxy.Check(c)
+			}
 			v := viewCheck(path, c, err)
 			if *format == formatJSON {
 				return errors.Join(err, printJSON(cmd.OutOrStdout(), v))

@@ -276,8 +276,14 @@ func TestCredentialCreateShowsTheSecretOnlyWhenAsked(t *testing.T) {
 }
 
 func TestConfigCheck(t *testing.T) {
-	b := newBench(t, oneToken)
-	b.run(0, "config", "check").expect(t, "is good: 1 token, 0 key stores, 1 listener")
+	served := strings.Replace(oneToken, "token=hyok", "token=hyok?module-path=/m.so&pin-source=file:pin", 1)
+	b := newBench(t, served)
+	if err := os.WriteFile(b.path("pin"), []byte("123456\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.run(1, "config", "check").expect(t, "no key store")
+	b.run(0, "store", "create", "prod")
+	b.run(0, "config", "check").expect(t, "is good: 1 token, 1 key store, 1 listener")
 	var view checkView
 	b.run(0, "config", "check", "-o", "json").decode(t, &view)
 	if !view.Good || view.Tokens != 1 || view.Listeners != 1 || view.File != b.path(config.FileName) {

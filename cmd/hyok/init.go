@@ -69,9 +69,6 @@ The certificate is for trying: AWS KMS trusts public authorities alone, see
 }
 
 func (f *initFlags) run(ctx context.Context, out io.Writer) error {
-	if err := hardenProcess(); err != nil {
-		return err
-	}
 	dir, err := filepath.Abs((&dataFlags{data: f.data}).dir())
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)

@@ -61,9 +61,6 @@ one line for each request, on standard error.`,
 }
 
 func (f *serveFlags) run(cmd *cobra.Command) (err error) {
-	if err := hardenProcess(); err != nil {
-		return err
-	}
 	spendMemoryOnGarbage()
 	c, err := f.data.load()
 	if err == nil {
@@ -95,7 +92,7 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	var failed error
 	select {
 	case <-ctx.Done():
-		log.Info("shutting down", "drain", c.Limits.Drain)
+		log.Info("shutting down", "drain", c.Limits.Drain.String())
 	case failed = <-p.Failed():
 	}
 	stop()

@@ -144,7 +144,7 @@ func TestLoadFull(t *testing.T) {
 		SoftHSM2Conf: in("softhsm2.conf"),
 		Tokens: []Token{
 			{Name: "main", URI: "pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:pin", Profile: "softhsm2", Sessions: 32},
-			{Name: "spare", URI: "pkcs11:token=spare?pin-value=CanaryPIN", Profile: "softhsm2", Sessions: 16, AllowPINValue: true},
+			{Name: "spare", URI: "pkcs11:token=spare?pin-value=CanaryPIN", Profile: "softhsm2", Sessions: 0, AllowPINValue: true},
 		},
 		Stores: []Store{
 			{

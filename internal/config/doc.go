@@ -12,7 +12,7 @@
 //	  main:
 //	    uri: pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:pin
 //	    profile: softhsm2                 # how it does AES-GCM; default softhsm2
-//	    sessions: 16                      # 1 to 1024; default 16
+//	    sessions: 16                      # 1 to 1024; default the profile's
 //	    allow_pin_value: false            # permits pin-value in the URI
 //	stores:                               # key stores by name
 //	  default:
@@ -28,7 +28,7 @@
 //	  - address: 127.0.0.1:8443
 //	    tls:
 //	      certificate: tls/server.crt
-//	      key: tls/server.key             # or "pkcs11:token=hyok;object=tls"
+//	      key: tls/server.key             # or "pkcs11:token=...;object=tls?module-path=..."
 //	      client_ca: tls/clients.crt      # optional, with client_subjects: mutual TLS
 //	      client_subjects: [cks.kms.eu-central-1.amazonaws.com]
 //	  - address: 127.0.0.1:8080

@@ -128,7 +128,7 @@ func (p *parser) token(e entry) Token {
 		Name:          e.key.node.Value,
 		URI:           URI(m("uri").text(validateURI)),
 		Profile:       "softhsm2",
-		Sessions:      m("sessions").integer(1, 1024, 16),
+		Sessions:      m("sessions").integer(1, 1024, 0),
 		AllowPINValue: m("allow_pin_value").boolean(),
 	}
 	if profile := m("profile"); profile.given() {

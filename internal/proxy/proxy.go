@@ -172,13 +172,8 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xk
 	limiters := map[string]*storeLimiter{}
 	for i := range c.Stores {
 		s := &c.Stores[i]
-		store := xks.Store{
-			Name: s.Name, Prefix: s.Prefix, Allow: allow(s), Regions: s.Regions, SampleMetadata: s.SampleMetadata,
-			Keys: &storeKeys{storeTokens(s, tokens)}, EKMVendor: tokens[s.Tokens[0]].Info().Manufacturer,
-		}
-		for _, credential := range s.Credentials {
-			store.Credentials = append(store.Credentials, credential.Credential)
-		}
+		store := newStore(s, &storeKeys{storeTokens(s, tokens)})
+		store.EKMVendor = tokens[s.Tokens[0]].Info().Manufacturer
 		if s.RateLimit != nil {
 			l := p.limiters[s.Name]
 			if l == nil || l.settings != *s.RateLimit {

@@ -3,11 +3,14 @@ package proxy_test
 import (
 	"crypto/tls"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/hyok-kms/hyok/internal/proxy"
 	"github.com/hyok-kms/hyok/internal/tlstest"
 	"github.com/hyok-kms/hyok/xks"
 )
@@ -125,5 +128,35 @@ func TestReloadRefuses(t *testing.T) {
 	}
 	if _, text := r.get("/metrics"); !strings.Contains(text, `hyok_config_reloads_total{result="refused"} 4`) {
 		t.Error("the refusals are not counted")
+	}
+}
+
+// What the configuration alone does not show to be wrong is found without
+// opening a token.
+func TestCheck(t *testing.T) {
+	r := newRig(t)
+	if err := proxy.Check(r.load()); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string][2]string{
+		"names no token":  {"TOKEN", "pkcs11:?module-path=/m.so&pin-source=file:pin"},
+		"names no module": {"TOKEN", "pkcs11:token=t?pin-source=file:pin"},
+		"not supported":   {"TOKEN", "pkcs11:token=t;foo=bar?module-path=/m.so&pin-source=file:pin"},
+		"pin-value":       {"TOKEN", "pkcs11:token=t?module-path=/m.so&pin-value=1234567"},
+		"no such file":    {"TOKEN", "pkcs11:token=t?module-path=/m.so&pin-source=file:nowhere"},
+		"metadata":        {"credentials:", "sample_metadata: AAFo\n    credentials:"},
+	} {
+		r.configure(strings.Replace(basicConfig, change[0], change[1], 1))
+		err := proxy.Check(r.load())
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "1234567") {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	r.configure(basicConfig)
+	if err := os.Chmod(filepath.Join(r.dir, "pin"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Check(r.load()); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a PIN file that everybody can read: %v", err)
 	}
 }
