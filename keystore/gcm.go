@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -150,14 +151,7 @@ func (k *Key) attempt(ctx context.Context, v *version, op operation) (denied per
 	}
 	var read permissions
 	err = k.token.doInLane(ctx, func(w *worker) error {
-		err := op.run(w, v)
-		if !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
-			return err
-		}
-		p, readErr := w.permissions(v.handle)
-		if readErr != nil {
-			return readErr // why it is denied decides what the caller is told
-		}
+		p, err := w.attempt(v, op)
 		read = p
 		return err
 	}, op.wipe)
@@ -165,6 +159,37 @@ func (k *Key) attempt(ctx context.Context, v *version, op operation) (denied per
 		denied = read // the call is over: nobody else writes to it
 	}
 	return denied, err
+}
+
+// A key that another process changes is for a moment half of one: SoftHSM2 writes
+// its file anew, and answers CKR_KEY_TYPE_INCONSISTENT to whoever reads it then.
+const (
+	halfWrittenTries = 5
+	halfWrittenPause = 2 * time.Millisecond
+)
+
+// attempt runs op and, if the token fails, looks at the key again: it may be
+// gone, half written, or its permissions withdrawn, which p then shows.
+func (w *worker) attempt(v *version, op operation) (p permissions, err error) {
+	for try := 1; ; try++ {
+		err = op.run(w, v)
+		var failure *TokenError
+		if !errors.As(err, &failure) || isHandleGone(err) || isSessionLost(err) {
+			return p, err
+		}
+		var readErr error
+		p, readErr = w.permissions(v.handle)
+		switch {
+		case isHandleGone(readErr):
+			return p, readErr
+		case isCode(err, pkcs11.CKR_KEY_TYPE_INCONSISTENT) && try < halfWrittenTries:
+			time.Sleep(halfWrittenPause)
+		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) && readErr != nil:
+			return p, readErr // why it is denied decides what the caller is told
+		default:
+			return p, err
+		}
+	}
 }
 
 // lookUp returns a version of the key. One that another process has made since
