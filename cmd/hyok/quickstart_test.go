@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hyok-kms/hyok/xks"
+)
+
+// program returns the command line as a process of its own.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), programVariable+"=1", "SOFTHSM2_CONF=/nonexistent")
+	return cmd
+}
+
+// assignments reads quickstart.env as a program would.
+func assignments(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, quickstartFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(line, "#") {
+			vars[name] = strings.Trim(value, "'")
+		}
+	}
+	return vars
+}
+
+// From an empty folder to an encryption, and on: what is there is used again, a
+// key that another process makes is served, a configuration that is wrong is
+// refused, a new credential and SIGHUP take effect, SIGTERM ends with success.
+func TestQuickstart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for range 2 {
+		if out, err := program(t, "init", "--data", dir, "--listen", "127.0.0.1:0", "--operations", "").CombinedOutput(); err != nil {
+			t.Fatalf("init: %v\n%s", err, out)
+		}
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if want := map[bool]fs.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; err == nil && info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := assignments(t, dir)
+	for _, name := range []string{"HYOK_XKS_URL", "HYOK_XKS_KEY_ID", "HYOK_XKS_ACCESS_KEY_ID", "HYOK_XKS_SECRET_ACCESS_KEY", "HYOK_XKS_REGION", "HYOK_CA_FILE", "SOFTHSM2_CONF", "HYOK_PKCS11_MODULE", "HYOK_PIN_FILE"} {
+		if env[name] == "" {
+			t.Errorf("%s is not set", name)
+		}
+	}
+
+	serve := program(t, "serve", "--data", dir, "--log-file", filepath.Join(dir, "log"))
+	stdout, err := serve.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	serve.Stderr = &stderr
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("serve printed nothing: %v\n%s", err, stderr.String())
+	}
+	_, url, _ := strings.Cut(first, ": ")
+	url, _, _ = strings.Cut(url, "/kms/xks/v1")
+	client := func(credential xks.Credential) *xks.Client {
+		pool := x509.NewCertPool()
+		ca, err := os.ReadFile(env["HYOK_CA_FILE"])
+		if err != nil || !pool.AppendCertsFromPEM(ca) {
+			t.Fatal("no authority:", err)
+		}
+		c, err := xks.NewClient(url, credential, env["HYOK_XKS_REGION"], xks.WithHTTPClient(&http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	encrypt := func(c *xks.Client, id string) error {
+		_, err := c.Encrypt(t.Context(), id, &xks.EncryptRequest{
+			RequestMetadata: xks.RequestMetadata{AWSPrincipalARN: "a", KMSKeyARN: "k", KMSOperation: "Encrypt", KMSRequestID: "1"},
+			Plaintext:       []byte("Hello World!"), Algorithm: xks.AlgorithmAESGCM, CDIVAlgorithm: xks.CDIVSHA256,
+		})
+		return err
+	}
+	c := client(xks.Credential{AccessKeyID: env["HYOK_XKS_ACCESS_KEY_ID"], SecretAccessKey: env["HYOK_XKS_SECRET_ACCESS_KEY"]})
+	if err := encrypt(c, env["HYOK_XKS_KEY_ID"]); err != nil {
+		t.Fatal(err)
+	}
+
+	if out, err := program(t, "key", "create", "another", "--data", dir).CombinedOutput(); err != nil {
+		t.Fatalf("key create: %v\n%s", err, out)
+	}
+	soon(t, "the key of another process is served", func() bool { return encrypt(c, "another") == nil })
+
+	config := filepath.Join(dir, "hyok.yaml")
+	good, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, []byte("version: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := serve.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the bad configuration is refused in the log", func() bool {
+		log, err := os.ReadFile(filepath.Join(dir, "log"))
+		return err == nil && bytes.Contains(log, []byte("the new configuration is refused"))
+	})
+	if err := encrypt(c, "another"); err != nil {
+		t.Errorf("after a refused configuration: %v", err)
+	}
+	if err := os.WriteFile(config, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := program(t, "credential", "create", "default", "--data", dir, "-o", "json", "--show-secret").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var view credentialView
+	(&outcome{stdout: string(out)}).decode(t, &view)
+	second := client(xks.Credential{AccessKeyID: view.AccessKeyID, SecretAccessKey: view.SecretAccessKey})
+	soon(t, "the new credential counts without a signal", func() bool { return encrypt(second, "another") == nil })
+
+	if err := serve.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := serve.Wait(); err != nil || stderr.Len() > 0 {
+		t.Errorf("serve ended with %v and %q", err, stderr.String())
+	}
+}
+
+// soon waits for something that a process does by itself.
+func soon(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(30 * time.Second); !done(); <-ticker.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 30 seconds", what)
+		}
+	}
+}
