@@ -7,8 +7,8 @@ import "context"
 // Its methods, and those of [Key], return an error of type [*Error] where the
 // table of error codes has a name for what happened: KeyNotFoundException,
 // InvalidStateException (disabled), InvalidKeyUsageException,
-// InvalidCiphertextException (Decrypt alone), ThrottlingException (no session
-// free), DependencyTimeoutException, InternalException. The server answers
+// InvalidCiphertextException (Decrypt alone), DependencyTimeoutException (no session
+// free in time, or no answer), InternalException. The server answers
 // DependencyTimeoutException to context.DeadlineExceeded and
 // InternalException to anything else.
 type Keys interface {
