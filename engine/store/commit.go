@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -110,11 +109,11 @@ func (s *SQLite) apply(batch []*request) {
 //
 // A failed COMMIT leaves the outcome open: the log may have all of the changes,
 // though it could not be synced, and a crash would bring them back as committed;
-// or they are gone from the disk, though the kernel still shows them. Nothing that
-// is written after that can be trusted either, because a kernel reports a lost
-// write only once. So the store then refuses everything until it is opened again,
-// which reads what is there. Want of room is different: the last page, which makes
-// a commit of the rest, was surely not written.
+// or it has none of them. Syncing once more proves nothing, since a kernel reports
+// a lost write only once. The caller, whose memory is ahead or behind from here on,
+// must not go on as if it knew; so the store refuses every further change until it
+// is opened again, which settles what is there. Want of room is different: the last
+// page, which makes a commit of the rest, was surely not written.
 func (s *SQLite) transact(batch ...*request) error {
 	if s.broken != nil {
 		return s.wrap("change", fmt.Errorf("%w (%w)", ErrBroken, s.broken))
@@ -124,7 +123,7 @@ func (s *SQLite) transact(batch ...*request) error {
 		s.rollBack()
 		return s.wrap("change", err)
 	}
-	_, err := s.stmts.commit.Exec(nil)
+	err := exec(s.stmts.commit)
 	if err == nil {
 		s.traces = true
 		return nil
@@ -140,7 +139,7 @@ func (s *SQLite) transact(batch ...*request) error {
 
 // makeChanges begins a transaction and makes all changes in it.
 func (s *SQLite) makeChanges(batch []*request) error {
-	if _, err := s.stmts.begin.Exec(nil); err != nil {
+	if err := exec(s.stmts.begin); err != nil {
 		return err
 	}
 	for _, r := range batch {
@@ -155,15 +154,13 @@ func (s *SQLite) makeChanges(batch []*request) error {
 
 func (s *SQLite) makeChange(c Change) error {
 	if c.Delete {
-		_, err := s.stmts.remove.Exec([]driver.Value{c.Kind, c.ID})
-		return err
+		return exec(s.stmts.remove, c.Kind, c.ID)
 	}
 	data := c.Data
 	if data == nil {
 		data = []byte{} // nil would be NULL
 	}
-	_, err := s.stmts.put.Exec([]driver.Value{c.Kind, c.ID, data, checksum(c.Kind, c.ID, data)})
-	return err
+	return exec(s.stmts.put, c.Kind, c.ID, data, checksum(c.Kind, c.ID, data))
 }
 
 // rollBack ends the transaction, if SQLite has not done so. Where that fails, no

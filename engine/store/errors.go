@@ -20,7 +20,7 @@ func explain(err error) error {
 	}
 	switch {
 	case isFull(e):
-		return fmt.Errorf("%w; make some, and changes succeed again (%w)", ErrFull, err)
+		return fmt.Errorf("%w; make some and try again (%w)", ErrFull, err)
 	case e.Code == sqlite3.ErrCorrupt, e.Code == sqlite3.ErrNotADB:
 		return fmt.Errorf("%w; %s (%w)", ErrCorrupt, restore, err)
 	case e.Code == sqlite3.ErrReadonly, e.Code == sqlite3.ErrPerm, e.Code == sqlite3.ErrCantOpen:

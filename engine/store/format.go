@@ -33,10 +33,13 @@ import (
 //	└────────┴──────┴────┴──────┴─────────┘   lengths as 2 bytes, high first
 //	record_name: the unique index of (kind, id)
 //
-// A rowid table and its index, since loading reads it in the order of the file
-// and inserting appends: measured with 100,000 records of 600 bytes, inserting
-// took half as long as WITHOUT ROWID, and loading as long. SQLite has no checksum
-// of a page's content, so each row has its own.
+// A rowid table and its index, since inserting appends to the one and touches
+// little of the other: measured with 100,000 records of 600 bytes, 64 callers
+// changed twice as much in a second as WITHOUT ROWID, and loading took as long.
+// SQLite has no checksum of what a page holds, so each row has its own.
+//
+// While the store is open the newest changes are in the log alone. Copy it by
+// Backup, not file by file.
 const (
 	applicationID = 0x68796f6b
 	formatVersion = 1
@@ -174,10 +177,11 @@ func create(conn *sqlite3.SQLiteConn) error {
 }
 
 // inspect looks at the structure of the whole file, lest a record be missing
-// without notice. It takes less time than loading the records.
+// without notice, and compares the index with the table, lest a change go astray.
+// Measured with 100,000 records: 0.2 seconds, 0.07 of them without the index.
 func inspect(conn *sqlite3.SQLiteConn) error {
 	var result string
-	if err := query(conn, &result, "PRAGMA quick_check(1)"); err != nil {
+	if err := query(conn, &result, "PRAGMA integrity_check(1)"); err != nil {
 		return err
 	}
 	if result != "ok" {

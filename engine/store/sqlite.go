@@ -57,7 +57,22 @@ type SQLite struct {
 
 // statements are used with every change.
 type statements struct {
-	begin, put, remove, commit driver.Stmt
+	begin, put, remove, commit statement
+}
+
+type statement interface {
+	driver.Stmt
+	driver.StmtExecContext
+}
+
+// exec executes the statement. It takes no context: what was begun is finished.
+func exec(st statement, args ...driver.Value) error {
+	named := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	_, err := st.ExecContext(context.Background(), named)
+	return err
 }
 
 // Defaults of a store; a test has others.
@@ -97,6 +112,10 @@ func (s *SQLite) connect() error {
 	if err := makeFile(s.path); err != nil {
 		return err
 	}
+	var err error
+	if s.path, err = filepath.EvalSymlinks(s.path); err != nil {
+		return err // the log is beside the file, not beside a link to it
+	}
 	s.traces = s.logSize() > 0 // not closed, so not scrubbed either
 	conn, err := dial(s.path)
 	if err != nil {
@@ -123,7 +142,7 @@ func (s *SQLite) disconnect() error {
 
 func (st *statements) prepare(conn *sqlite3.SQLiteConn) error {
 	for _, p := range []struct {
-		to  *driver.Stmt
+		to  *statement
 		sql string
 	}{
 		{&st.begin, "BEGIN IMMEDIATE"},
@@ -131,17 +150,18 @@ func (st *statements) prepare(conn *sqlite3.SQLiteConn) error {
 		{&st.remove, sqlRemove},
 		{&st.commit, "COMMIT"},
 	} {
-		var err error
-		if *p.to, err = conn.Prepare(p.sql); err != nil {
+		prepared, err := conn.Prepare(p.sql)
+		if err != nil {
 			return err
 		}
+		*p.to = prepared.(*sqlite3.SQLiteStmt)
 	}
 	return nil
 }
 
 func (st *statements) finalize() error {
 	var errs []error
-	for _, s := range []driver.Stmt{st.begin, st.put, st.remove, st.commit} {
+	for _, s := range []statement{st.begin, st.put, st.remove, st.commit} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}

@@ -71,9 +71,10 @@ var (
 	// database is opened next. The store is broken from here on.
 	ErrUnknownOutcome = errors.New("it is not known whether the changes were made")
 
-	// ErrBroken is of changes that were not made because an earlier outcome is
-	// unknown. It lasts until the database is opened again.
-	ErrBroken = errors.New("the store must be opened again, since the outcome of an earlier change is not known")
+	// ErrBroken is of changes that were not made because the database failed
+	// before, most likely with an unknown outcome. It lasts until the database is
+	// opened again.
+	ErrBroken = errors.New("the store failed before and must be opened again")
 
 	// ErrFull is of changes that were not made for want of room. Changes succeed
 	// again once there is some.
