@@ -95,16 +95,20 @@ func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*SQLite, er
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	s := &SQLite{
-		path: path, log: log,
-		checkpointAfter: checkpointAfter, logLimit: logLimit,
-		requests: make(chan *request), closing: make(chan struct{}), ended: make(chan struct{}),
-	}
+	s := newSQLite(path, log)
 	if err := s.connect(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	go s.run()
 	return s, nil
+}
+
+func newSQLite(path string, log *slog.Logger) *SQLite {
+	return &SQLite{
+		path: path, log: log,
+		checkpointAfter: checkpointAfter, logLimit: logLimit,
+		requests: make(chan *request), closing: make(chan struct{}), ended: make(chan struct{}),
+	}
 }
 
 // connect opens the file and brings it into the state that Apply expects.
