@@ -123,7 +123,7 @@ func (s *SQLite) transact(batch ...*request) error {
 		s.rollBack()
 		return s.wrap("change", err)
 	}
-	err := exec(s.stmts.commit)
+	err := execute(s.stmts.commit)
 	if err == nil {
 		s.traces = true
 		return nil
@@ -139,7 +139,7 @@ func (s *SQLite) transact(batch ...*request) error {
 
 // makeChanges begins a transaction and makes all changes in it.
 func (s *SQLite) makeChanges(batch []*request) error {
-	if err := exec(s.stmts.begin); err != nil {
+	if err := execute(s.stmts.begin); err != nil {
 		return err
 	}
 	for _, r := range batch {
@@ -154,13 +154,13 @@ func (s *SQLite) makeChanges(batch []*request) error {
 
 func (s *SQLite) makeChange(c Change) error {
 	if c.Delete {
-		return exec(s.stmts.remove, c.Kind, c.ID)
+		return execute(s.stmts.remove, c.Kind, c.ID)
 	}
 	data := c.Data
 	if data == nil {
 		data = []byte{} // nil would be NULL
 	}
-	return exec(s.stmts.put, c.Kind, c.ID, data, checksum(c.Kind, c.ID, data))
+	return execute(s.stmts.put, c.Kind, c.ID, data, checksum(c.Kind, c.ID, data))
 }
 
 // rollBack ends the transaction, if SQLite has not done so. Where that fails, no

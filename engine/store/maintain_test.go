@@ -62,10 +62,10 @@ func churn(t *testing.T, s *SQLite) (alive, dead map[string]bool) {
 	now := map[string]string{}
 	alive, dead = map[string]bool{}, map[string]bool{}
 	n := 0
-	for range 20 {
+	for range 30 {
 		var changes []Change
-		for range 300 {
-			id := fmt.Sprint(random.IntN(1500))
+		for range 400 {
+			id := fmt.Sprint(random.IntN(3000))
 			if mark, ok := now[id]; ok {
 				delete(alive, mark)
 				delete(now, id)
@@ -78,7 +78,7 @@ func churn(t *testing.T, s *SQLite) (alive, dead map[string]bool) {
 			n++
 			mark := fmt.Sprintf("<%0*d>", markSize-2, n)
 			now[id], alive[mark] = mark, true
-			changes = append(changes, change("key", id, []byte(strings.Repeat(mark, 20+random.IntN(500)))))
+			changes = append(changes, change("key", id, []byte(strings.Repeat(mark, 20+random.IntN(60)))))
 		}
 		apply(t, s, changes...)
 	}
@@ -130,7 +130,8 @@ func copyFiles(t *testing.T, from, to string) {
 	}
 }
 
-// TestLogIsEmptied waits for the committer to empty the log, by time and by size.
+// TestLogIsEmptied waits for the committer to empty the log, by time and by size,
+// and looks for what was deleted and replaced.
 func TestLogIsEmptied(t *testing.T) {
 	for name, set := range map[string]func(*SQLite){
 		"after a while": func(s *SQLite) { s.checkpointAfter = time.Millisecond },
@@ -144,7 +145,8 @@ func TestLogIsEmptied(t *testing.T) {
 			}
 			go s.run()
 			t.Cleanup(func() { closeStore(t, s) })
-			apply(t, s, change("key", "a", []byte("one")))
+			apply(t, s, change("key", "a", []byte("<0000000001>")), change("key", "b", []byte("<0000000002>")))
+			apply(t, s, change("key", "a", []byte("<0000000003>")), remove("key", "b"))
 			for ctx := patient(t); s.logSize() > 0; {
 				select {
 				case <-ctx.Done():
@@ -152,7 +154,10 @@ func TestLogIsEmptied(t *testing.T) {
 				case <-time.After(time.Millisecond):
 				}
 			}
-			expect(t, s, map[string]string{"a": "one"})
+			if found := traces(t, filepath.Dir(s.path)); len(found) != 1 || !found["<0000000003>"] {
+				t.Errorf("the files have %v, want only what replaced the rest", found)
+			}
+			expect(t, s, map[string]string{"a": "<0000000003>"})
 		})
 	}
 }

@@ -65,8 +65,8 @@ type statement interface {
 	driver.StmtExecContext
 }
 
-// exec executes the statement. It takes no context: what was begun is finished.
-func exec(st statement, args ...driver.Value) error {
+// execute executes the statement. It takes no context: what was begun is finished.
+func execute(st statement, args ...driver.Value) error {
 	named := make([]driver.NamedValue, len(args))
 	for i, a := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
