@@ -24,9 +24,13 @@ func explain(err error) error {
 	case e.Code == sqlite3.ErrCorrupt, e.Code == sqlite3.ErrNotADB:
 		return fmt.Errorf("%w; %s (%w)", ErrCorrupt, restore, err)
 	case e.Code == sqlite3.ErrReadonly, e.Code == sqlite3.ErrPerm, e.Code == sqlite3.ErrCantOpen:
-		return fmt.Errorf("it cannot be written; the file and its folder must belong to hyok's user and be writable (%w)", err)
+		return notWritable(err)
 	}
 	return err
+}
+
+func notWritable(err error) error {
+	return fmt.Errorf("it cannot be written; the file and its folder must belong to hyok's user and be writable (%w)", err)
 }
 
 // explainOpen is explain for the time of opening, when others may be in the way.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
 
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 )
@@ -72,6 +73,11 @@ func makeFile(path string) error {
 	}
 	if !info.Mode().IsRegular() {
 		return errors.New("not a file; name the file of the store, which is made where there is none")
+	}
+	// Nothing here may open the file: closing it would take away the lock of a
+	// store that this process has open already.
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
+		return notWritable(err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return os.Chmod(path, 0o600)

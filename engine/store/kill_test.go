@@ -158,7 +158,7 @@ func padded(set string) string {
 }
 
 // victim changes the store until it is killed, and prints each set that was
-// acknowledged. It empties the log and rewrites the file all the time.
+// acknowledged. It empties the log and rewrites the file every few sets.
 func victim(path, round string) error {
 	s := newSQLite(path, slog.New(slog.DiscardHandler))
 	s.checkpointAfter, s.logLimit = time.Millisecond, 64<<10
@@ -170,15 +170,6 @@ func victim(path, round string) error {
 	for w := range killWorkers {
 		go func() { failed <- work(s, fmt.Sprintf("%s.%d", round, w)) }()
 	}
-	go func() {
-		for {
-			if err := s.Scrub(); err != nil {
-				failed <- err
-				return
-			}
-			time.Sleep(5 * time.Millisecond) // leaves the others some room
-		}
-	}()
 	return <-failed
 }
 
@@ -199,5 +190,10 @@ func work(s *SQLite, worker string) error {
 		out.Lock()
 		fmt.Println(set)
 		out.Unlock()
+		if n%16 == 0 {
+			if err := s.Scrub(); err != nil {
+				return err
+			}
+		}
 	}
 }
