@@ -235,6 +235,30 @@ func TestCheckUnknownAlwaysFails(t *testing.T) {
 	}
 }
 
+func TestFaults(t *testing.T) {
+	tests := map[Error]Fault{
+		errHeaderCount: Incomplete, errParts: Incomplete, errDate: Incomplete, errAbsentHeader: Incomplete,
+		errService: WrongService, errScopeDate: WrongDay,
+		errSkew: Skewed, errContentSHA256: Mismatch, errMismatch: Mismatch,
+	}
+	for err, want := range tests {
+		if got := err.Fault(); got != want {
+			t.Errorf("%v: fault %d, want %d", err, got, want)
+		}
+	}
+}
+
+// Every header is found whether or not its name is one that is spelt out.
+func TestSignedHeaderNames(t *testing.T) {
+	for _, name := range []string{"X-Amz-Target", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "X-Other"} {
+		r := httptest.NewRequest("POST", "https://xks.example.com/", nil)
+		r.Header.Set(name, "v")
+		if got := headerValues(r, strings.ToLower(name)); len(got) != 1 || got[0] != "v" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestErrorsAreSafeToAnswer(t *testing.T) {
 	r := signedRequest()
 	replace("host;", "Mark;")(r)

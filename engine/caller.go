@@ -1,0 +1,27 @@
+package engine
+
+import "context"
+
+// Caller is who makes a request: the account that a [Client] acts in, and the
+// principal within it.
+type Caller struct {
+	Account string // 12 digits
+	ARN     string // of the principal, such as arn:aws:iam::111122223333:user/alice
+	UserID  string // the principal's unique id, as GetCallerIdentity answers it
+}
+
+// requestIDKey is the key of the request id in a context.
+type requestIDKey struct{}
+
+// WithRequestID returns a context that carries the id of the request that is
+// served with it.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// RequestID returns the id that [WithRequestID] put into the context, or "" if
+// it has none, as in calls that did not come over HTTP.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
