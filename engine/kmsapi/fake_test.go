@@ -29,7 +29,7 @@ const (
 
 // alice and bob are in different accounts; bob has a session token.
 func alice() Identity {
-	return Identity{AccessKeyID: "test", SecretAccessKey: "secret", Account: testAccount, PrincipalARN: testARN, UserID: "AIDAALICE"}
+	return Identity{AccessKeyID: "test", SecretAccessKey: "secret of alice", Account: testAccount, PrincipalARN: testARN, UserID: "AIDAALICE"}
 }
 
 func bob() Identity {
