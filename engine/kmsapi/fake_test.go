@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -155,11 +154,3 @@ func withoutMetadata(out any) any {
 }
 
 var errTest = errors.New("canary of an error that is not the SDK's")
-
-// closeBody closes the body of an answer.
-func closeBody(tb testing.TB, body io.Closer) {
-	tb.Helper()
-	if err := body.Close(); err != nil {
-		tb.Error(err)
-	}
-}

@@ -173,6 +173,10 @@ func TestMalformedInputs(t *testing.T) {
 	for _, tt := range []struct{ operation, body, message string }{
 		{"Encrypt", `{"EncryptionContext":[]}`, "Start of list found where not expected"},
 		{"Encrypt", `{"EncryptionContext":"a"}`, "Expected map or null"},
+		{"Encrypt", `{"EncryptionContext":{"a":"b","a":"c"}}`, ""},
+		{"Encrypt", `{"EncryptionContext":{"a":"b"`, ""},
+		{"Encrypt", `{"EncryptionContext":{"a":"b"]}`, ""},
+		{"Encrypt", `{"EncryptionContext":{"a":{}}}`, "Start of structure or map found where not expected."},
 		{"Encrypt", `{"EncryptionContext":{"a":1}}`, "NUMBER_VALUE can not be converted to a String"},
 		{"ListKeys", `{"Limit":"1"}`, "STRING_VALUE can not be converted to an Integer"},
 		{"ListKeys", `{"Limit":4294967296}`, "NUMBER_VALUE can not be converted to an Integer"},
