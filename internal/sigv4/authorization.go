@@ -15,7 +15,7 @@ type Authorization struct {
 	date      string // X-Amz-Date
 	signature [sha256.Size]byte
 	unknown   *Secret
-	names     [6]string // what SignedHeaders of usual length lies in
+	names     [8]string // what SignedHeaders of usual length lies in
 }
 
 // parse takes apart a header of the form
@@ -106,6 +106,9 @@ func isHeaderName(s string) bool {
 	}
 	for i := range len(s) {
 		c := s[i]
+		if 'a' <= c && c <= 'z' || c == '-' {
+			continue // nearly all are
+		}
 		if c <= ' ' || c >= 0x7f || 'A' <= c && c <= 'Z' || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
 			return false
 		}

@@ -187,9 +187,23 @@ func hostOf(r *http.Request) string {
 	return r.Host
 }
 
+// headerValues returns the values of a header of this lower-case name. Those
+// that AWS's clients sign, and that net/http does not know, are spelt out to
+// save the memory that making their canonical names takes.
 func headerValues(r *http.Request, name string) []string {
-	if name == dateHeader {
-		return r.Header["X-Amz-Date"] // the one that is in every request
+	switch name {
+	case dateHeader:
+		return r.Header["X-Amz-Date"]
+	case "x-amz-target":
+		return r.Header["X-Amz-Target"]
+	case "x-amz-security-token":
+		return r.Header["X-Amz-Security-Token"]
+	case "x-amz-content-sha256":
+		return r.Header["X-Amz-Content-Sha256"]
+	case "amz-sdk-invocation-id":
+		return r.Header["Amz-Sdk-Invocation-Id"]
+	case "amz-sdk-request":
+		return r.Header["Amz-Sdk-Request"]
 	}
 	return r.Header[http.CanonicalHeaderKey(name)]
 }

@@ -8,8 +8,36 @@ type Error string
 // Error returns the sentence.
 func (e Error) Error() string { return string(e) }
 
+// Fault is what kind of thing is wrong. Services that answer each kind in
+// another way need no more than that.
+type Fault int
+
+// The kinds of errors.
+const (
+	Incomplete   Fault = iota // what a signature needs is missing or malformed
+	WrongService              // the credential is for another service
+	WrongDay                  // the credential is for another day than the request
+	Skewed                    // the date is too far from the present time
+	Mismatch                  // the signature or a hash is not that of the request
+)
+
+// Fault returns the kind of the error.
+func (e Error) Fault() Fault {
+	switch e {
+	case errService:
+		return WrongService
+	case errScopeDate:
+		return WrongDay
+	case errSkew:
+		return Skewed
+	case errContentSHA256, errMismatch:
+		return Mismatch
+	}
+	return Incomplete
+}
+
 // All that can be wrong with the signature of a request. They are not exported
-// one by one: a caller answers each of them the same way.
+// one by one: a caller needs at most their kind.
 const (
 	errHeaderCount   Error = "the request must have exactly one Authorization header"
 	errAlgorithm     Error = "the algorithm of the Authorization header must be AWS4-HMAC-SHA256"

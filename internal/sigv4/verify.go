@@ -78,16 +78,33 @@ func (v *Verifier) checkDate(a *Authorization, r *http.Request) error {
 	return nil
 }
 
-// parseDate is stricter than time.Parse, which takes fractions of a second too.
+// parseDate is stricter than time.Parse, which takes fractions of a second too,
+// and quicker.
 func parseDate(s string) (time.Time, error) {
-	if len(s) != len(dateFormat) {
+	if len(s) != len(dateFormat) || s[8] != 'T' || s[15] != 'Z' {
 		return time.Time{}, errDate
 	}
-	at, err := time.Parse(dateFormat, s)
-	if err != nil {
+	var n [6]int // year, month, day, hour, minute, second
+	at := 0
+	for i, digits := range [...]int{4, 2, 2, 2, 2, 2} {
+		if i == 3 {
+			at++ // the T
+		}
+		for range digits {
+			c := s[at]
+			if c < '0' || c > '9' {
+				return time.Time{}, errDate
+			}
+			n[i] = 10*n[i] + int(c-'0')
+			at++
+		}
+	}
+	date := time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, time.UTC)
+	// What is out of range runs over into the rest.
+	if date.Month() != time.Month(n[1]) || date.Day() != n[2] || date.Hour() != n[3] || date.Minute() != n[4] || date.Second() != n[5] {
 		return time.Time{}, errDate
 	}
-	return at, nil
+	return date, nil
 }
 
 // checkURL refuses what has more than one canonical form: see the package's

@@ -235,6 +235,45 @@ func TestCheckUnknownAlwaysFails(t *testing.T) {
 	}
 }
 
+func TestFaults(t *testing.T) {
+	tests := map[Error]Fault{
+		errHeaderCount: Incomplete, errParts: Incomplete, errDate: Incomplete, errAbsentHeader: Incomplete,
+		errService: WrongService, errScopeDate: WrongDay,
+		errSkew: Skewed, errContentSHA256: Mismatch, errMismatch: Mismatch,
+	}
+	for err, want := range tests {
+		if got := err.Fault(); got != want {
+			t.Errorf("%v: fault %d, want %d", err, got, want)
+		}
+	}
+}
+
+// parseDate agrees with the library on all that has the right length.
+func TestParseDate(t *testing.T) {
+	for _, s := range []string{
+		exampleDate, "20240229T235959Z", "00010101T000000Z", "99991231T235959Z", "20230229T000000Z", "20240001T000000Z", "20241301T000000Z",
+		"20240100T000000Z", "20240132T000000Z", "20240101T240000Z", "20240101T006000Z", "20240101T000060Z", "2024010 T000000Z",
+		"20240101t000000Z", "20240101T000000z", "20240101T0000:0Z", "+0240101T000000Z", "20240101 000000Z", "00000000T000000Z",
+	} {
+		want, wantErr := time.Parse(dateFormat, s)
+		got, err := parseDate(s)
+		if (err == nil) != (wantErr == nil) || err == nil && !got.Equal(want) {
+			t.Errorf("%s: %v, %v; want %v, %v", s, got, err, want, wantErr)
+		}
+	}
+}
+
+// Every header is found whether or not its name is one that is spelt out.
+func TestSignedHeaderNames(t *testing.T) {
+	for _, name := range []string{"X-Amz-Target", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "X-Other"} {
+		r := httptest.NewRequest("POST", "https://xks.example.com/", nil)
+		r.Header.Set(name, "v")
+		if got := headerValues(r, strings.ToLower(name)); len(got) != 1 || got[0] != "v" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestErrorsAreSafeToAnswer(t *testing.T) {
 	r := signedRequest()
 	replace("host;", "Mark;")(r)

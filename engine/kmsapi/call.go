@@ -1,0 +1,156 @@
+package kmsapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hyok-kms/hyok/engine"
+)
+
+const (
+	targetPrefix = "TrentService."
+	jsonType     = "application/x-amz-json-1.1"
+	formType     = "application/x-www-form-urlencoded"
+)
+
+// call is one request on its way. It belongs to the goroutine that serves the
+// request, and between requests to the pool, with every buffer that may have
+// held plaintext wiped.
+type call struct {
+	r     *http.Request
+	start time.Time
+	state *state
+	id    string // x-amzn-RequestId
+
+	query       bool       // it speaks the Query protocol, of STS
+	op          *operation // nil until routed, and for the Query protocol
+	action      string     // the operation's name once it is known to exist
+	accessKeyID string     // claimed
+	region      string
+	identity    *identity // nil until authenticated
+	key         string    // as the request names it
+	failure     *failure  // what will be answered; nil: out
+	holdsPlace  bool      // in Handler.inFlight
+	closing     bool      // the connection cannot be used further
+
+	body, out []byte // may hold plaintext
+}
+
+func (c *call) begin(st *state, r *http.Request) {
+	c.r, c.state, c.start, c.id = r, st, time.Now(), uuid.NewString()
+}
+
+// maxKept is the largest buffer, in bytes, that waits in the pool for the next
+// request. Larger ones are for rare requests.
+const maxKept = 32 << 10
+
+// release wipes what may hold plaintext and forgets the request.
+func (c *call) release() {
+	*c = call{body: wiped(c.body), out: wiped(c.out)}
+}
+
+// wiped zeroes all of b and returns it empty, or nothing if it is too large to
+// keep.
+func wiped(b []byte) []byte {
+	clear(b[:cap(b)])
+	if cap(b) > maxKept {
+		return nil
+	}
+	return b[:0]
+}
+
+// serve takes the request through all that it must pass, and through the
+// operation. No place is held while a peer is slow to send.
+func (c *call) serve(h *Handler) *failure {
+	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
+		return overloaded()
+	}
+	if f := c.route(); f != nil {
+		return f
+	}
+	if f := c.authenticate(h); f != nil {
+		return f
+	}
+	if c.query {
+		return c.callerIdentity()
+	}
+	api := c.identity.clients.get(c.region, func(region string) engine.API {
+		return c.state.Client(region, c.identity.caller)
+	})
+	ctx, cancel := context.WithTimeout(engine.WithRequestID(c.r.Context(), c.id), c.state.Deadline)
+	defer cancel()
+	if err := c.op.serve(ctx, api, c); err != nil {
+		return fromAPI(err)
+	}
+	return nil
+}
+
+// route finds the protocol and the operation.
+func (c *call) route() *failure {
+	r := c.r
+	targets := r.Header["X-Amz-Target"]
+	c.query = len(targets) == 0 && hasType(r, formType)
+	if r.URL.Path != "/" && r.URL.Path != "" {
+		return &failure{codeUnknown, "AWS KMS is served at the path /.", http.StatusNotFound, nil}
+	}
+	if r.Method != http.MethodPost {
+		return &failure{codeUnknown, "AWS KMS is asked by POST.", http.StatusMethodNotAllowed, nil}
+	}
+	if c.query {
+		return nil
+	}
+	if len(targets) != 1 || !hasType(r, jsonType) {
+		return refuse(codeUnknown, "A request to AWS KMS has one X-Amz-Target, and the Content-Type %s.", jsonType)
+	}
+	name, ok := strings.CutPrefix(targets[0], targetPrefix)
+	if c.op = c.state.operations[name]; !ok || c.op == nil {
+		c.op = nil
+		return refuse(codeUnknown, "X-Amz-Target names no operation of AWS KMS.")
+	}
+	c.action = c.op.name
+	return nil
+}
+
+// answer writes the response and returns its status.
+func (c *call) answer(h *Handler, w http.ResponseWriter) int {
+	status, header := http.StatusOK, w.Header()
+	if c.failure != nil {
+		status = c.writeFailure()
+	}
+	if status == http.StatusMethodNotAllowed {
+		header.Set("Allow", http.MethodPost)
+	}
+	if c.closing {
+		header.Set("Connection", "close")
+	}
+	header["Content-Type"] = h.jsonType
+	if c.query {
+		header["Content-Type"] = h.xmlType
+	}
+	header["Cache-Control"] = h.noStore
+	header["X-Amzn-Requestid"] = []string{c.id}
+	header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
+	w.WriteHeader(status)
+	// A peer that is gone cannot be told.
+	_, _ = w.Write(c.out)
+	return status
+}
+
+// writeFailure puts the failure into c.out in the form of the protocol and
+// returns its status.
+func (c *call) writeFailure() int {
+	e := encoder{wiped(c.out)}
+	status := c.failure.status
+	if c.query {
+		status = c.failure.appendXML(&e, c.id)
+	} else {
+		c.failure.appendJSON(&e)
+	}
+	c.out = e.buf
+	return status
+}
