@@ -38,8 +38,11 @@ type call struct {
 	holdsPlace  bool      // in Handler.inFlight
 	closing     bool      // the connection cannot be used further
 
+	reader    *reader
 	body, out []byte // may hold plaintext
 }
+
+func newCall() *call { return &call{reader: new(reader)} }
 
 func (c *call) begin(st *state, r *http.Request) {
 	c.r, c.state, c.start, c.id = r, st, time.Now(), uuid.NewString()
@@ -51,7 +54,7 @@ const maxKept = 32 << 10
 
 // release wipes what may hold plaintext and forgets the request.
 func (c *call) release() {
-	*c = call{body: wiped(c.body), out: wiped(c.out)}
+	*c = call{reader: c.reader, body: wiped(c.body), out: wiped(c.out)}
 }
 
 // wiped zeroes all of b and returns it empty, or nothing if it is too large to

@@ -70,10 +70,10 @@ func operations() map[string]*operation {
 		"Verify":                              op(engine.API.Verify),
 		"VerifyMac":                           op(engine.API.VerifyMac),
 	}
-	plans := planner{}
+	encodePlans, decodePlans := encodePlanner{}, decodePlanner{}
 	for name, o := range table {
 		o.name = name
-		o.encode = plans.plan(o.out)
+		o.decode, o.encode = decodePlans.plan(o.in), encodePlans.plan(o.out)
 	}
 	return table
 }
@@ -88,6 +88,7 @@ type operation struct {
 	// call calls the method with what newInput returned. The output is a
 	// pointer to an out.
 	call   func(context.Context, engine.API, any) (any, error)
+	decode decodeFunc // of an in
 	encode encodeFunc // of an out
 
 	keyMember  int   // the member of in that names the key, or -1
@@ -160,7 +161,7 @@ func (o *operation) serve(ctx context.Context, api engine.API, c *call) error {
 	in := o.newInput()
 	input := reflect.ValueOf(in).Elem()
 	defer wipe(input, o.inSecrets)
-	if err := c.state.decoder.decode(c.body, in); err != nil {
+	if err := c.reader.decode(c.body, input, o.decode); err != nil {
 		return err
 	}
 	if o.keyMember >= 0 {
