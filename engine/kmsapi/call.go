@@ -70,11 +70,11 @@ func wiped(b []byte) []byte {
 // serve takes the request through all that it must pass, and through the
 // operation. No place is held while a peer is slow to send.
 func (c *call) serve(h *Handler) *failure {
-	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
-		return overloaded()
-	}
-	if f := c.route(); f != nil {
+	if f := c.route(h.operations); f != nil {
 		return f
+	}
+	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
+		return overloaded() // before anything that costs more than a look
 	}
 	if f := c.authenticate(h); f != nil {
 		return f
@@ -94,7 +94,7 @@ func (c *call) serve(h *Handler) *failure {
 }
 
 // route finds the protocol and the operation.
-func (c *call) route() *failure {
+func (c *call) route(operations map[string]*operation) *failure {
 	r := c.r
 	targets := r.Header["X-Amz-Target"]
 	c.query = len(targets) == 0 && hasType(r, formType)
@@ -111,11 +111,11 @@ func (c *call) route() *failure {
 		return refuse(codeUnknown, "A request to AWS KMS has one X-Amz-Target, and the Content-Type %s.", jsonType)
 	}
 	name, ok := strings.CutPrefix(targets[0], targetPrefix)
-	if c.op = c.state.operations[name]; !ok || c.op == nil {
-		c.op = nil
+	op := operations[name]
+	if !ok || op == nil {
 		return refuse(codeUnknown, "X-Amz-Target names no operation of AWS KMS.")
 	}
-	c.action = c.op.name
+	c.op, c.action = op, op.name
 	return nil
 }
 
@@ -148,12 +148,12 @@ func (c *call) answer(h *Handler, w http.ResponseWriter) int {
 // returns its status.
 func (c *call) writeFailure() int {
 	e := encoder{wiped(c.out)}
-	status := c.failure.status
 	if c.query {
-		status = c.failure.appendXML(&e, c.id)
+		c.failure.forQuery()
+		c.failure.appendXML(&e, c.id)
 	} else {
 		c.failure.appendJSON(&e)
 	}
 	c.out = e.buf
-	return status
+	return c.failure.status
 }

@@ -36,7 +36,6 @@ type Handler struct {
 type state struct {
 	Config
 	identities map[string]*identity // by access key id
-	operations map[string]*operation
 }
 
 // NewHandler returns a handler for the configuration.
@@ -63,10 +62,7 @@ func (h *Handler) Reload(config Config) error {
 		return fmt.Errorf("the configuration of the KMS API cannot be served: %w", err)
 	}
 	config.setDefaults()
-	st := &state{
-		Config: config, operations: h.operations,
-		identities: make(map[string]*identity, len(config.Identities)),
-	}
+	st := &state{Config: config, identities: make(map[string]*identity, len(config.Identities))}
 	for i := range config.Identities {
 		id := &config.Identities[i]
 		st.identities[id.AccessKeyID] = &identity{

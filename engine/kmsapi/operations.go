@@ -133,8 +133,9 @@ func keyMember(in reflect.Type) int {
 	return -1
 }
 
-// secrets finds the blobs that AWS's model calls sensitive. What else of an
-// output is a blob may be shared by those who made it, so it is left alone.
+// secrets finds the blobs that AWS's model calls sensitive. Other blobs of an
+// output may be shared by those who made it, so they are left alone. Passwords
+// are strings, which cannot be wiped.
 func secrets(t reflect.Type) []int {
 	var found []int
 	for field := range fields(t) {
