@@ -93,10 +93,10 @@ func BenchmarkEncryptHTTP(b *testing.B) { benchmarkHTTP(b, nil) }
 func BenchmarkEncryptHTTPLogged(b *testing.B) { benchmarkHTTP(b, io.Discard) }
 
 func BenchmarkDecodeEncryptInput(b *testing.B) {
-	d, body := newDecoder(), []byte(encryptBody)
+	r, body, decode := new(reader), []byte(encryptBody), decodePlanner{}.plan(reflect.TypeFor[kms.EncryptInput]())
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := d.decode(body, new(kms.EncryptInput)); err != nil {
+		if err := r.decode(body, reflect.ValueOf(new(kms.EncryptInput)).Elem(), decode); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -105,7 +105,7 @@ func BenchmarkDecodeEncryptInput(b *testing.B) {
 func BenchmarkEncodeEncryptOutput(b *testing.B) {
 	key := "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	out := &kms.EncryptOutput{CiphertextBlob: make([]byte, 150), KeyId: &key, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
-	encode := planner{}.plan(reflect.TypeFor[kms.EncryptOutput]())
+	encode := encodePlanner{}.plan(reflect.TypeFor[kms.EncryptOutput]())
 	e := encoder{make([]byte, 0, 4096)}
 	b.ReportAllocs()
 	for b.Loop() {

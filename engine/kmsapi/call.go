@@ -38,8 +38,11 @@ type call struct {
 	holdsPlace  bool      // in Handler.inFlight
 	closing     bool      // the connection cannot be used further
 
+	reader    *reader
 	body, out []byte // may hold plaintext
 }
+
+func newCall() *call { return &call{reader: new(reader)} }
 
 func (c *call) begin(st *state, r *http.Request) {
 	c.r, c.state, c.start, c.id = r, st, time.Now(), uuid.NewString()
@@ -51,7 +54,7 @@ const maxKept = 32 << 10
 
 // release wipes what may hold plaintext and forgets the request.
 func (c *call) release() {
-	*c = call{body: wiped(c.body), out: wiped(c.out)}
+	*c = call{reader: c.reader, body: wiped(c.body), out: wiped(c.out)}
 }
 
 // wiped zeroes all of b and returns it empty, or nothing if it is too large to
@@ -67,11 +70,11 @@ func wiped(b []byte) []byte {
 // serve takes the request through all that it must pass, and through the
 // operation. No place is held while a peer is slow to send.
 func (c *call) serve(h *Handler) *failure {
-	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
-		return overloaded()
-	}
-	if f := c.route(); f != nil {
+	if f := c.route(h.operations); f != nil {
 		return f
+	}
+	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
+		return overloaded() // before anything that costs more than a look
 	}
 	if f := c.authenticate(h); f != nil {
 		return f
@@ -91,7 +94,7 @@ func (c *call) serve(h *Handler) *failure {
 }
 
 // route finds the protocol and the operation.
-func (c *call) route() *failure {
+func (c *call) route(operations map[string]*operation) *failure {
 	r := c.r
 	targets := r.Header["X-Amz-Target"]
 	c.query = len(targets) == 0 && hasType(r, formType)
@@ -108,11 +111,11 @@ func (c *call) route() *failure {
 		return refuse(codeUnknown, "A request to AWS KMS has one X-Amz-Target, and the Content-Type %s.", jsonType)
 	}
 	name, ok := strings.CutPrefix(targets[0], targetPrefix)
-	if c.op = c.state.operations[name]; !ok || c.op == nil {
-		c.op = nil
+	op := operations[name]
+	if !ok || op == nil {
 		return refuse(codeUnknown, "X-Amz-Target names no operation of AWS KMS.")
 	}
-	c.action = c.op.name
+	c.op, c.action = op, op.name
 	return nil
 }
 
@@ -145,12 +148,12 @@ func (c *call) answer(h *Handler, w http.ResponseWriter) int {
 // returns its status.
 func (c *call) writeFailure() int {
 	e := encoder{wiped(c.out)}
-	status := c.failure.status
 	if c.query {
-		status = c.failure.appendXML(&e, c.id)
+		c.failure.forQuery()
+		c.failure.appendXML(&e, c.id)
 	} else {
 		c.failure.appendJSON(&e)
 	}
 	c.out = e.buf
-	return status
+	return c.failure.status
 }

@@ -25,10 +25,10 @@ type Identity struct {
 type Config struct {
 	Identities []Identity // access key ids are unique
 	// Client returns the API as a caller in a Region sees it. It is called by
-	// many goroutines at once, and its results are kept and used by many at
-	// once. The API must not use an input, nor anything in it, after it has
-	// returned, and owns nothing that is secret in the output that it returned:
-	// the handler wipes both.
+	// many goroutines at once, and so is the API that it returns, which is kept
+	// for the caller's next requests. Once an operation has returned, nothing
+	// else may use its input, nor the plaintexts and shared secrets of its
+	// output: the handler wipes them.
 	Client func(region string, caller engine.Caller) engine.API
 	// Deadline bounds the work on a request once its body is here. Default 8 s,
 	// so that an answer still fits in the 10 s that a listener takes to write.

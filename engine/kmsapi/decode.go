@@ -2,155 +2,185 @@ package kmsapi
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
-	"math"
+	"fmt"
+	"io"
 	"reflect"
-	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// decoder turns request bodies into the SDK's inputs, whose Go names are the
-// names on the wire. It is safe for concurrent use.
-type decoder struct{ options json.Options }
-
-func newDecoder() decoder {
-	return decoder{json.WithUnmarshalers(json.JoinUnmarshalers(
-		json.UnmarshalFromFunc(decodeBlob),
-		json.UnmarshalFromFunc(decodeTime),
-	))}
+// reader reads one body after another. It holds no part of one in between.
+type reader struct {
+	body   bytes.Buffer
+	tokens jsontext.Decoder // of body, which it reads without copying it
 }
 
-// decode reads the members of body into the input that in points to. An error
-// is always a serializationError, which quotes nothing of the body.
-func (d decoder) decode(body []byte, in any) error {
+// decode reads the members of body into the structure v. The syntax is that of
+// I-JSON (RFC 7493): UTF-8, and no name twice in an object. An error is always
+// a serializationError.
+func (r *reader) decode(body []byte, v reflect.Value, f decodeFunc) error {
 	if len(body) == 0 {
 		return nil // no members
 	}
-	err := json.Unmarshal(body, in, d.options)
+	defer r.reset(nil)
+	r.reset(body)
+	d := &r.tokens
+	if kind := d.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindBeginArray {
+		return errSyntax
+	}
+	err := f(d, v)
 	if err == nil {
-		return nil
+		if _, err = d.ReadToken(); err == io.EOF {
+			return nil
+		}
 	}
 	var own serializationError
 	if errors.As(err, &own) {
 		return own
 	}
-	var wrong *json.SemanticError
-	if errors.As(err, &wrong) && wrong.GoType != nil {
-		return wrongType(wrong.JSONKind, wrong.GoType)
-	}
-	return serializationError("") // AWS says no more of what is no JSON
+	return errSyntax
 }
 
-// serializationError is the message of a SerializationException.
-type serializationError string
+func (r *reader) reset(body []byte) {
+	r.body = *bytes.NewBuffer(body)
+	r.tokens.Reset(&r.body)
+}
 
-func (e serializationError) Error() string { return "SerializationException: " + string(e) }
+// decodeFunc reads one value other than null into v, which is zero. An error
+// that is no serializationError is one of syntax.
+type decodeFunc func(d *jsontext.Decoder, v reflect.Value) error
 
-// wrongType says, as AWS does, that a value of this kind was found where a
-// member of this type should be.
-func wrongType(found jsontext.Kind, want reflect.Type) serializationError {
-	switch found {
-	case jsontext.KindBeginObject:
-		return "Start of structure or map found where not expected."
-	case jsontext.KindBeginArray:
-		return "Start of list found where not expected"
+// decodePlanner makes the decodeFunc of types, each once. The Go names of the
+// SDK's members are the names on the wire.
+type decodePlanner map[reflect.Type]decodeFunc
+
+// plan returns how to read a value of the type. It panics on types that the
+// SDK does not use, which only another version of the SDK can bring.
+func (p decodePlanner) plan(t reflect.Type) decodeFunc {
+	if f, ok := p[t]; ok {
+		return f
 	}
-	switch want.Kind() {
-	case reflect.Slice:
-		return "Expected list or null"
-	case reflect.Map:
-		return "Expected map or null"
-	case reflect.Bool:
-		return notConvertible(found, "a Boolean")
-	case reflect.Int32:
-		return notConvertible(found, "an Integer")
+	// A type that contains itself finds this one.
+	p[t] = func(d *jsontext.Decoder, v reflect.Value) error { return p[t](d, v) }
+	p[t] = p.make(t)
+	return p[t]
+}
+
+func (p decodePlanner) make(t reflect.Type) decodeFunc {
+	if t == reflect.TypeFor[time.Time]() {
+		return decodeTime
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		if t == reflect.TypeFor[*string]() {
+			return decodeStringPointer
+		}
+		return p.pointer(t)
 	case reflect.String:
-		return notConvertible(found, "a String")
+		return decodeString
+	case reflect.Bool:
+		return decodeBool
+	case reflect.Int32:
+		return decodeInt
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return decodeBlob
+		}
+		return p.list(t)
+	case reflect.Map:
+		if t == reflect.TypeFor[map[string]string]() {
+			return decodeMap
+		}
+	case reflect.Struct:
+		return p.structure(t)
 	}
-	return "Expected null"
+	panic(fmt.Sprintf("kmsapi: the protocol has no form for a %v", t))
 }
 
-func notConvertible(found jsontext.Kind, to string) serializationError {
-	var value string
-	switch found {
-	case jsontext.KindString:
-		value = "STRING_VALUE"
-	case jsontext.KindNumber:
-		value = "NUMBER_VALUE"
-	case jsontext.KindTrue:
-		value = "TRUE_VALUE"
-	case jsontext.KindFalse:
-		value = "FALSE_VALUE"
-	default:
-		return ""
+func (p decodePlanner) pointer(t reflect.Type) decodeFunc {
+	inner := p.plan(t.Elem())
+	return func(d *jsontext.Decoder, v reflect.Value) error {
+		v.Set(reflect.New(t.Elem()))
+		return inner(d, v.Elem())
 	}
-	return serializationError(value + " can not be converted to " + to)
 }
 
-// decodeBlob decodes standard Base64 with padding. It leaves no copy of what
-// may be a plaintext but the one in to.
-func decodeBlob(d *jsontext.Decoder, to *[]byte) error {
-	v, err := d.ReadValue()
-	if err != nil {
-		return err
-	}
-	switch v.Kind() {
-	case jsontext.KindString:
-	case jsontext.KindNull:
-		*to = nil
-		return nil
-	case jsontext.KindBeginObject, jsontext.KindBeginArray:
-		return wrongType(v.Kind(), reflect.TypeFor[string]())
-	default:
-		return notConvertible(v.Kind(), "a Blob")
-	}
-	text := []byte(v[1 : len(v)-1])
-	if bytes.IndexByte(text, '\\') >= 0 { // some encoders escape the slash
-		unquoted := make([]byte, 0, len(v)) // unquoting never lengthens
-		defer func() { clear(unquoted[:cap(unquoted)]) }()
-		if text, err = jsontext.AppendUnquote(unquoted, v); err != nil {
+func (p decodePlanner) list(t reflect.Type) decodeFunc {
+	element := p.plan(t.Elem())
+	return func(d *jsontext.Decoder, v reflect.Value) error {
+		if err := open(d, jsontext.KindBeginArray, aList); err != nil {
 			return err
 		}
-	}
-	// Go skips CR and LF.
-	if bytes.ContainsAny(text, "\r\n") {
-		return errBase64
-	}
-	blob := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(blob, text)
-	*to = blob[:n] // what there is of it will be wiped with the input
-	if err != nil {
-		return errBase64
-	}
-	return nil
-}
-
-const errBase64 = serializationError("A blob must be standard Base64 with padding")
-
-// maxEpoch is beyond the last second of the year 9999.
-const maxEpoch = 253402300800
-
-// decodeTime reads seconds since 1970, to the millisecond.
-func decodeTime(d *jsontext.Decoder, to *time.Time) error {
-	v, err := d.ReadValue()
-	if err != nil {
+		v.Set(reflect.MakeSlice(t, 0, 0))
+		for d.PeekKind() != jsontext.KindEndArray {
+			if null, err := skipNull(d); err != nil {
+				return err
+			} else if null {
+				continue // AWS takes no notice of it
+			}
+			n := v.Len()
+			v.Grow(1)
+			v.SetLen(n + 1)
+			if err := element(d, v.Index(n)); err != nil {
+				return err
+			}
+		}
+		_, err := d.ReadToken()
 		return err
 	}
-	switch v.Kind() {
-	case jsontext.KindNumber:
-	case jsontext.KindBeginObject, jsontext.KindBeginArray:
-		return wrongType(v.Kind(), reflect.TypeFor[string]())
-	default:
-		return notConvertible(v.Kind(), "milliseconds since epoch")
+}
+
+func (p decodePlanner) structure(t reflect.Type) decodeFunc {
+	type member struct {
+		index  int
+		decode decodeFunc
 	}
-	seconds, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || math.Abs(seconds) >= maxEpoch {
-		return notConvertible(v.Kind(), "milliseconds since epoch")
+	members := map[string]member{}
+	for field := range fields(t) {
+		members[field.Name] = member{field.Index[0], p.plan(field.Type)}
 	}
-	*to = time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
-	return nil
+	return func(d *jsontext.Decoder, v reflect.Value) error {
+		if err := open(d, jsontext.KindBeginObject, aStructure); err != nil {
+			return err
+		}
+		for d.PeekKind() != jsontext.KindEndObject {
+			name, err := readText(d)
+			if err != nil {
+				return err
+			}
+			m, known := members[string(name)]
+			if !known {
+				err = d.SkipValue()
+			} else if null, e := skipNull(d); e != nil || null {
+				err = e
+			} else {
+				err = m.decode(d, v.Field(m.index))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		_, err := d.ReadToken()
+		return err
+	}
+}
+
+// open reads the start of an object or an array.
+func open(d *jsontext.Decoder, start jsontext.Kind, wanted string) error {
+	if kind := d.PeekKind(); kind != start {
+		return wrongKind(kind, wanted)
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// skipNull reads the next value if it is null, which counts as absent.
+func skipNull(d *jsontext.Decoder) (bool, error) {
+	if d.PeekKind() != jsontext.KindNull {
+		return false, nil
+	}
+	_, err := d.ReadToken()
+	return true, err
 }

@@ -46,12 +46,12 @@ type memberPlan struct {
 	encode encodeFunc
 }
 
-// planner makes the encodeFunc of types, each once.
-type planner map[reflect.Type]encodeFunc
+// encodePlanner makes the encodeFunc of types, each once.
+type encodePlanner map[reflect.Type]encodeFunc
 
 // plan returns how to append a value of the type. It panics on types that the
 // SDK does not use, which only another version of the SDK can bring.
-func (p planner) plan(t reflect.Type) encodeFunc {
+func (p encodePlanner) plan(t reflect.Type) encodeFunc {
 	if f, ok := p[t]; ok {
 		return f
 	}
@@ -61,7 +61,7 @@ func (p planner) plan(t reflect.Type) encodeFunc {
 	return p[t]
 }
 
-func (p planner) make(t reflect.Type) encodeFunc {
+func (p encodePlanner) make(t reflect.Type) encodeFunc {
 	if t == reflect.TypeFor[time.Time]() {
 		return encodeTime
 	}
@@ -90,7 +90,7 @@ func (p planner) make(t reflect.Type) encodeFunc {
 	panic(fmt.Sprintf("kmsapi: the protocol has no form for a %v", t))
 }
 
-func (p planner) list(t reflect.Type) encodeFunc {
+func (p encodePlanner) list(t reflect.Type) encodeFunc {
 	element := p.plan(t.Elem())
 	return func(e *encoder, v reflect.Value) {
 		e.token('[')
@@ -104,7 +104,7 @@ func (p planner) list(t reflect.Type) encodeFunc {
 	}
 }
 
-func (p planner) structure(t reflect.Type) encodeFunc {
+func (p encodePlanner) structure(t reflect.Type) encodeFunc {
 	var members []memberPlan
 	for field := range fields(t) {
 		members = append(members, memberPlan{field.Index[0], strconv.Quote(field.Name) + ":", p.plan(field.Type)})

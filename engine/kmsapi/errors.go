@@ -13,18 +13,23 @@ import (
 // The codes of errors that do not come from the API. SDKs know some of them by
 // name, all of them as a smithy.GenericAPIError.
 const (
-	codeMissingToken    = "MissingAuthenticationTokenException"
-	codeIncomplete      = "IncompleteSignatureException"
-	codeSignature       = "InvalidSignatureException"
-	codeUnrecognized    = "UnrecognizedClientException"
-	codeThrottling      = "ThrottlingException"
-	codeSerialization   = "SerializationException"
-	codeUnknown         = "UnknownOperationException"
-	codeTooLarge        = "RequestEntityTooLargeException"
-	codeTimeout         = "DependencyTimeoutException"
-	codeInternal        = "KMSInternalException"
-	codeInvalidAction   = "InvalidAction" // of the Query protocol alone
-	codeMalformedQuery  = "MalformedQueryString"
+	codeMissingToken  = "MissingAuthenticationTokenException"
+	codeIncomplete    = "IncompleteSignatureException"
+	codeSignature     = "InvalidSignatureException"
+	codeUnrecognized  = "UnrecognizedClientException"
+	codeThrottling    = "ThrottlingException"
+	codeSerialization = "SerializationException"
+	codeUnknown       = "UnknownOperationException"
+	codeTooLarge      = "RequestEntityTooLargeException"
+	codeTimeout       = "DependencyTimeoutException"
+	codeInternal      = "KMSInternalException"
+
+	// Of the Query protocol alone.
+	codeInvalidAction  = "InvalidAction"
+	codeMalformedQuery = "MalformedQueryString"
+)
+
+const (
 	internalMessage     = "The request failed for an internal reason; the log of hyok tells more."
 	unrecognizedMessage = "The security token included in the request is invalid."
 )

@@ -25,7 +25,6 @@ type Observation struct {
 type Handler struct {
 	kms, sts   sigv4.Verifier        // of the services; they keep what unknown keys are checked with
 	operations map[string]*operation // by name; never changed
-	decoder    decoder
 	state      atomic.Pointer[state] // replaced by Reload, never changed
 	inFlight   atomic.Int64          // requests that hold one of state.MaxInFlight places
 	calls      sync.Pool             // of *call
@@ -37,8 +36,6 @@ type Handler struct {
 type state struct {
 	Config
 	identities map[string]*identity // by access key id
-	operations map[string]*operation
-	decoder    decoder
 }
 
 // NewHandler returns a handler for the configuration.
@@ -47,12 +44,11 @@ func NewHandler(config Config) (*Handler, error) {
 		kms:        sigv4.Verifier{Service: serviceKMS},
 		sts:        sigv4.Verifier{Service: serviceSTS},
 		operations: operations(),
-		decoder:    newDecoder(),
 		jsonType:   []string{jsonType},
 		xmlType:    []string{"text/xml"},
 		noStore:    []string{"no-cache, no-store, must-revalidate, private"},
 	}
-	h.calls.New = func() any { return new(call) }
+	h.calls.New = func() any { return newCall() }
 	if err := h.Reload(config); err != nil {
 		return nil, err
 	}
@@ -66,10 +62,7 @@ func (h *Handler) Reload(config Config) error {
 		return fmt.Errorf("the configuration of the KMS API cannot be served: %w", err)
 	}
 	config.setDefaults()
-	st := &state{
-		Config: config, operations: h.operations, decoder: h.decoder,
-		identities: make(map[string]*identity, len(config.Identities)),
-	}
+	st := &state{Config: config, identities: make(map[string]*identity, len(config.Identities))}
 	for i := range config.Identities {
 		id := &config.Identities[i]
 		st.identities[id.AccessKeyID] = &identity{

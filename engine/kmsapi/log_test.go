@@ -131,7 +131,7 @@ func TestSecretsAreWiped(t *testing.T) {
 			}
 			return out.Interface(), nil
 		}))
-		c := new(call)
+		c := newCall()
 		h.calls.New = func() any { return c }
 		if w := ask(t, h, name, `{"Plaintext":"`+sent+`","Message":"`+sent+`"}`); w.status != http.StatusOK {
 			t.Fatalf("%s: %d %s", name, w.status, w.body.String())

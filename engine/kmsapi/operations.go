@@ -70,10 +70,10 @@ func operations() map[string]*operation {
 		"Verify":                              op(engine.API.Verify),
 		"VerifyMac":                           op(engine.API.VerifyMac),
 	}
-	plans := planner{}
+	encodePlans, decodePlans := encodePlanner{}, decodePlanner{}
 	for name, o := range table {
 		o.name = name
-		o.encode = plans.plan(o.out)
+		o.decode, o.encode = decodePlans.plan(o.in), encodePlans.plan(o.out)
 	}
 	return table
 }
@@ -88,6 +88,7 @@ type operation struct {
 	// call calls the method with what newInput returned. The output is a
 	// pointer to an out.
 	call   func(context.Context, engine.API, any) (any, error)
+	decode decodeFunc // of an in
 	encode encodeFunc // of an out
 
 	keyMember  int   // the member of in that names the key, or -1
@@ -132,8 +133,9 @@ func keyMember(in reflect.Type) int {
 	return -1
 }
 
-// secrets finds the blobs that AWS's model calls sensitive. What else of an
-// output is a blob may be shared by those who made it, so it is left alone.
+// secrets finds the blobs that AWS's model calls sensitive. Other blobs of an
+// output may be shared by those who made it, so they are left alone. Passwords
+// are strings, which cannot be wiped.
 func secrets(t reflect.Type) []int {
 	var found []int
 	for field := range fields(t) {
@@ -160,7 +162,7 @@ func (o *operation) serve(ctx context.Context, api engine.API, c *call) error {
 	in := o.newInput()
 	input := reflect.ValueOf(in).Elem()
 	defer wipe(input, o.inSecrets)
-	if err := c.state.decoder.decode(c.body, in); err != nil {
+	if err := c.reader.decode(c.body, input, o.decode); err != nil {
 		return err
 	}
 	if o.keyMember >= 0 {

@@ -50,44 +50,40 @@ func (x xmlWriter) element(name, text string) {
 	x.raw("</" + name + ">")
 }
 
-// queryForm is the code and the status that the Query protocol has for a code
-// of AWS JSON.
-func queryForm(f *failure) (code string, status int) {
+// forQuery gives the failure the code and the status that the Query protocol
+// has for what AWS JSON calls otherwise.
+func (f *failure) forQuery() {
 	switch f.code {
 	case codeMissingToken:
-		return "MissingAuthenticationToken", http.StatusForbidden
+		f.code, f.status = "MissingAuthenticationToken", http.StatusForbidden
 	case codeIncomplete:
-		return "IncompleteSignature", http.StatusBadRequest
+		f.code = "IncompleteSignature"
 	case codeSignature:
-		return "SignatureDoesNotMatch", http.StatusForbidden
+		f.code, f.status = "SignatureDoesNotMatch", http.StatusForbidden
 	case codeUnrecognized:
-		return "InvalidClientTokenId", http.StatusForbidden
+		f.code, f.status = "InvalidClientTokenId", http.StatusForbidden
 	case codeThrottling:
-		return "Throttling", http.StatusBadRequest
+		f.code = "Throttling"
 	case codeUnknown:
-		return codeInvalidAction, f.status
+		f.code = codeInvalidAction
 	case codeInternal:
-		return "InternalFailure", f.status
+		f.code = "InternalFailure"
 	}
-	return f.code, f.status
 }
 
-// appendXML writes the failure as the Query protocol has it and returns its
-// HTTP status.
-func (f *failure) appendXML(e *encoder, requestID string) int {
-	code, status := queryForm(f)
+// appendXML writes the failure as the Query protocol has it.
+func (f *failure) appendXML(e *encoder, requestID string) {
 	kind := "Sender"
-	if status >= http.StatusInternalServerError {
+	if f.status >= http.StatusInternalServerError {
 		kind = "Receiver"
 	}
 	x := xmlWriter{buf: bytes.NewBuffer(e.buf)}
 	x.raw(`<ErrorResponse xmlns="` + stsNamespace + `"><Error>`)
 	x.element("Type", kind)
-	x.element("Code", code)
+	x.element("Code", f.code)
 	x.element("Message", f.message)
 	x.raw(`</Error>`)
 	x.element("RequestId", requestID)
 	x.raw(`</ErrorResponse>`)
 	e.buf = x.buf.Bytes()
-	return status
 }

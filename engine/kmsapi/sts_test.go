@@ -76,6 +76,8 @@ func TestSTSWire(t *testing.T) {
 	id.PrincipalARN = "arn:aws:iam::111122223333:user/a&b"
 	config := testConfig(nil)
 	config.Identities = []Identity{id}
+	var seen []Observation
+	config.Observe = func(o Observation) { seen = append(seen, o) }
 	h := newTestHandler(t, config)
 	const action = "Action=GetCallerIdentity&Version=2011-06-15"
 	failed := func(kind, code, message string) string {
@@ -107,6 +109,13 @@ func TestSTSWire(t *testing.T) {
 			w := serve(t, h, r)
 			if w.status != tt.status || !strings.HasPrefix(w.body.String(), tt.want) {
 				t.Errorf("got %d %s\nwant %d %s", w.status, w.body.String(), tt.status, tt.want)
+			}
+			code := ""
+			if _, rest, found := strings.Cut(w.body.String(), "<Code>"); found {
+				code, _, _ = strings.Cut(rest, "<")
+			}
+			if o := seen[len(seen)-1]; o.Code != code || o.Status != tt.status {
+				t.Errorf("observed %+v", o)
 			}
 			if !strings.Contains(w.body.String(), "<RequestId>"+w.header.Get("X-Amzn-Requestid")+"</RequestId>") {
 				t.Errorf("no request id: %s", w.body.String())

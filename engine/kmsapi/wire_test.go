@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"reflect"
 	"strings"
@@ -114,6 +115,13 @@ func TestInputs(t *testing.T) {
 	}{
 		{"ListKeys", ``, &kms.ListKeysInput{}},
 		{"ListKeys", `{}`, &kms.ListKeysInput{}},
+		{"ListKeys", `{"Limit":7.9}`, &kms.ListKeysInput{Limit: new(int32(7))}},
+		{"ListKeys", `{"L\u0069mit":-2E0}`, &kms.ListKeysInput{Limit: new(int32(-2))}},
+		{"ListKeys", `{"Limit":2147483647}`, &kms.ListKeysInput{Limit: new(int32(math.MaxInt32))}},
+		{"Encrypt", `{"EncryptionContext":{"a":null,"b":""},"GrantTokens":[null,"t",null]}`,
+			&kms.EncryptInput{EncryptionContext: map[string]string{"b": ""}, GrantTokens: []string{"t"}}},
+		{"CreateKey", `{"Tags":[{"TagKey":"a","TagValue":null,"X":1},null,{}],"Tags2":[]}`,
+			&kms.CreateKeyInput{Tags: []types.Tag{{TagKey: new("a")}, {}}}},
 		{"ListKeys", `{"Limit":null,"Marker":null}`, &kms.ListKeysInput{}},
 		{"ListKeys", ` {"Limit" : 7, "Unknown": {"a": [1, {}]}, "limit": 8}`, &kms.ListKeysInput{Limit: new(int32(7))}},
 		{"Encrypt", `{"Plaintext":null,"GrantTokens":null,"EncryptionContext":null,"DryRun":null,"EncryptionAlgorithm":null}`, &kms.EncryptInput{}},
@@ -143,7 +151,7 @@ func TestMalformedInputs(t *testing.T) {
 		{`{`, ""}, {`x`, ""}, {`{} x`, ""}, {`{"KeyId":"a"`, ""}, {"{\"KeyId\":\"\xff\"}", ""},
 		{`{"KeyId":"a","KeyId":"b"}`, ""},
 		{`[]`, "Start of list found where not expected"},
-		{`"x"`, "Expected null"},
+		{`"x"`, ""}, {`null`, ""}, {`1`, ""}, {` `, ""},
 		{`{"KeyId":{}}`, "Start of structure or map found where not expected."},
 		{`{"KeyId":["k"]}`, "Start of list found where not expected"},
 		{`{"KeyId":1}`, "NUMBER_VALUE can not be converted to a String"},
@@ -179,6 +187,8 @@ func TestMalformedInputs(t *testing.T) {
 		{"Encrypt", `{"EncryptionContext":{"a":{}}}`, "Start of structure or map found where not expected."},
 		{"Encrypt", `{"EncryptionContext":{"a":1}}`, "NUMBER_VALUE can not be converted to a String"},
 		{"ListKeys", `{"Limit":"1"}`, "STRING_VALUE can not be converted to an Integer"},
+		{"ListKeys", `{"Limit":2147483648}`, "NUMBER_VALUE can not be converted to an Integer"},
+		{"ListKeys", `{"Limit":1e999}`, "NUMBER_VALUE can not be converted to an Integer"},
 		{"ListKeys", `{"Limit":4294967296}`, "NUMBER_VALUE can not be converted to an Integer"},
 		{"Decrypt", `{"Recipient":"x"}`, "Expected null"},
 		{"Decrypt", `{"Recipient":[]}`, "Start of list found where not expected"},
