@@ -49,16 +49,18 @@ func AddIdentity(path string, id Identity) (file string, err error) {
 	})
 }
 
-// DeleteIdentity removes an identity. Errors: ErrNoKMS, ErrNotFound.
-func DeleteIdentity(path, accessKeyID string) error {
-	_, err := editIdentities(path, func(all []Identity) ([]Identity, error) {
+// DeleteIdentity removes an identity, and returns it with the path of the file
+// that held it. Errors: ErrNoKMS, ErrNotFound.
+func DeleteIdentity(path, accessKeyID string) (id Identity, file string, err error) {
+	file, err = editIdentities(path, func(all []Identity) ([]Identity, error) {
 		i := indexOf(all, accessKeyID)
 		if i < 0 {
 			return nil, fmt.Errorf("identity %q %w", accessKeyID, ErrNotFound)
 		}
+		id = all[i]
 		return slices.Delete(all, i, i+1), nil
 	})
-	return err
+	return id, file, err
 }
 
 func indexOf(all []Identity, accessKeyID string) int {

@@ -243,13 +243,11 @@ func TestAddAndDeleteIdentity(t *testing.T) {
 		t.Errorf("identities %+v, want those before and %+v", got, id)
 	}
 	before := contents(t, filepath.Dir(path))
-	for want, err := range map[error]error{
-		ErrExists:   second(AddIdentity(path, Identity{AccessKeyID: "test", SecretAccessKey: "other", Account: "444455556666"})),
-		ErrNotFound: DeleteIdentity(path, "none"),
-	} {
-		if !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
-		}
+	if _, err := AddIdentity(path, Identity{AccessKeyID: "test", SecretAccessKey: "other", Account: "444455556666"}); !errors.Is(err, ErrExists) {
+		t.Errorf("added twice: %v, want ErrExists", err)
+	}
+	if _, _, err := DeleteIdentity(path, "none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted what was not there: %v, want ErrNotFound", err)
 	}
 	if _, err := AddIdentity(path, Identity{AccessKeyID: "a b", SecretAccessKey: testSecret + " ", Account: "1"}); err == nil ||
 		strings.Count(err.Error(), "must be") != 3 || strings.Contains(err.Error(), testSecret) {
@@ -259,16 +257,14 @@ func TestAddAndDeleteIdentity(t *testing.T) {
 		t.Error("a refused edit changed the folder")
 	}
 	for _, name := range []string{"test", id.AccessKeyID, "AKIAIOSFODNN7EXAMPLE"} {
-		if err := DeleteIdentity(path, name); err != nil {
-			t.Error(err)
+		if id, _, err := DeleteIdentity(path, name); err != nil || id.AccessKeyID != name {
+			t.Errorf("deleted %v, %v, want %s", id, err, name)
 		}
 	}
 	if c, err = Load(path); err != nil || len(c.KMS.Identities) != 0 {
 		t.Errorf("all deleted, but %v, %v", c, err)
 	}
 }
-
-func second(_ string, err error) error { return err }
 
 func TestAddIdentityMakesTheFile(t *testing.T) {
 	path := folder(t, strings.Replace(minimalKMS, "credentials/kms.json", "secret/who.json", 1))
@@ -285,13 +281,13 @@ func TestAddIdentityMakesTheFile(t *testing.T) {
 }
 
 func TestIdentityEditsRefuse(t *testing.T) {
-	if err := second(AddIdentity(folder(t, minimal), NewIdentity("444455556666"))); !errors.Is(err, ErrNoKMS) {
+	if _, err := AddIdentity(folder(t, minimal), NewIdentity("444455556666")); !errors.Is(err, ErrNoKMS) {
 		t.Errorf("without a section: %v, want ErrNoKMS", err)
 	}
 	path := folder(t, minimalKMS)
 	put(t, filepath.Join(filepath.Dir(path), "credentials", "kms.json"), `{"identities": [{}]}`)
 	before := contents(t, filepath.Dir(path))
-	if err := second(AddIdentity(path, NewIdentity("444455556666"))); err == nil || !strings.Contains(err.Error(), "identities[0].account") {
+	if _, err := AddIdentity(path, NewIdentity("444455556666")); err == nil || !strings.Contains(err.Error(), "identities[0].account") {
 		t.Errorf("a broken file: %v", err)
 	}
 	if after := contents(t, filepath.Dir(path)); !reflect.DeepEqual(before, after) {

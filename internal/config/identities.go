@@ -81,10 +81,11 @@ func (id Identity) check(fail func(member, message string)) {
 		fail("account", "must be 12 digits, as text")
 	}
 	switch account, ok := AccountOf(id.ARN); {
-	case !ok && id.ARN != "":
+	case id.ARN == "" || id.ARN == rootOf(id.Account): // as good as the account
+	case !ok:
 		fail("arn", "must be that of a principal, such as arn:aws:iam::111122223333:user/alice: "+
 			"root, user/… or role/… of iam, assumed-role/… or federated-user/… of sts, up to 256 characters")
-	case good && ok && account != id.Account:
+	case good && account != id.Account:
 		fail("arn", "must have the account that is in account")
 	}
 	if !userIDForm.MatchString(id.UserID) {
@@ -108,9 +109,11 @@ func AccountOf(arn string) (account string, ok bool) {
 	return m[1] + m[2], true
 }
 
+func rootOf(account string) string { return "arn:aws:iam::" + account + ":root" }
+
 // withARN returns the identity with the default of its ARN, the account's root.
 func (id Identity) withARN() Identity {
-	id.ARN = cmp.Or(id.ARN, "arn:aws:iam::"+id.Account+":root")
+	id.ARN = cmp.Or(id.ARN, rootOf(id.Account))
 	return id
 }
 
