@@ -311,3 +311,15 @@ func TestExampleInDocumentationIsAccepted(t *testing.T) {
 		t.Errorf("%v in\n%s", errs, yaml)
 	}
 }
+
+func TestExampleInTheManualIsAccepted(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if _, errs := parse("/hyok.yaml", []byte(example), nil); !found || len(errs) > 0 {
+		t.Errorf("%v in\n%s", errs, example)
+	}
+}
