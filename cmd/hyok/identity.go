@@ -46,9 +46,9 @@ func newIdentityListCommand(data *dataFlags, format *outputFormat) *cobra.Comman
 		Short: "List who may call the embedded KMS",
 		Long:  "Lists access key ids, their accounts and principals, and when they were made, oldest first. Secrets are not shown.",
 		Example: `  $ hyok identity list
-  ACCESS KEY ID         ACCOUNT       PRINCIPAL                           CREATED
-  HYOKZKJ5PNPTQZ6L2HYQ  111122223333  arn:aws:iam::111122223333:root      2026-01-02T15:04:05Z
-  test                  000000000000  arn:aws:iam::000000000000:user/ci   -`,
+  ACCESS KEY ID         ACCOUNT       PRINCIPAL                          CREATED
+  HYOKZKJ5PNPTQZ6L2HYQ  111122223333  arn:aws:iam::111122223333:root     2026-01-02T15:04:05Z
+  test                  000000000000  arn:aws:iam::000000000000:user/ci  -`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			kms, err := data.kms()
