@@ -6,6 +6,7 @@
 
 DATA       = data
 LISTEN     =
+KMS_LISTEN =
 OPERATIONS =
 FUZZTIME   = 60s
 
@@ -27,7 +28,7 @@ build: tools
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/hyok ./cmd/hyok
 
 run: build
-	@bin/hyok init --data "$(DATA)" $${LISTEN:+--listen "$$LISTEN"} $${OPERATIONS:+--operations "$$OPERATIONS"}
+	@bin/hyok init --data "$(DATA)" $${LISTEN:+--listen "$$LISTEN"} $${KMS_LISTEN:+--kms-listen "$$KMS_LISTEN"} $${OPERATIONS:+--operations "$$OPERATIONS"}
 	@exec bin/hyok serve --data "$(DATA)" --log-file "$(DATA)/hyok.log"
 
 # Tests never skip: what they need is installed above.

@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/proxy"
+	"github.com/hyok-kms/hyok/keystore"
 )
 
 // newConfigCommand returns hyok config.
@@ -27,7 +30,15 @@ type checkView struct {
 	Tokens    int         `json:"tokens"`
 	Stores    int         `json:"stores"`
 	Listeners int         `json:"listeners"`
+	KMS       *kmsView    `json:"kms,omitempty"`
 	Errors    []errorView `json:"errors,omitempty"`
+}
+
+// kmsView is the embedded KMS, where there is one.
+type kmsView struct {
+	Listeners  int `json:"listeners"`
+	Identities int `json:"identities"`
+	Clusters   int `json:"cloudhsmClusters"`
 }
 
 type errorView struct {
@@ -42,11 +53,11 @@ func newConfigCheckCommand(data *dataFlags, format *outputFormat) *cobra.Command
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check the configuration file and the files that it names",
-		Long: `Checks the configuration file with its credentials and certificates as a server does
+		Long: `Checks the configuration file with its credentials, identities and certificates as a server does
 before it uses them, and reports everything that is wrong with its line. The exit code is
 1 if anything is. Tokens are not opened.`,
 		Example: `  $ hyok config check hyok.yaml
-  /srv/hyok/hyok.yaml is good: 1 token, 2 key stores, 1 listener
+  /srv/hyok/hyok.yaml is good: 1 token, 2 key stores, 1 listener; the embedded KMS: 1 listener, 2 identities, 0 clusters
   $ hyok config check broken.yaml
   hyok: /srv/hyok/broken.yaml:6:15: tokens.main.sessions: must be a whole number from 1 to 1024`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
@@ -63,7 +74,7 @@ before it uses them, and reports everything that is wrong with its line. The exi
 			}
 			c, err := data.load()
 			if err == nil {
-				err = proxy.Check(c)
+				err = checkServed(c)
 			}
 			v := viewCheck(path, c, err)
 			if *format == formatJSON {
@@ -72,16 +83,71 @@ before it uses them, and reports everything that is wrong with its line. The exi
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is good: %s, %s, %s\n", v.File,
-				count(v.Tokens, "token"), count(v.Stores, "key store"), count(v.Listeners, "listener"))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), v.text())
 			return err
 		},
 	}
 }
 
+// checkServed reports what would keep either front door from serving what Load has
+// accepted, as far as it shows without opening a token.
+func checkServed(c *config.Config) error {
+	var errs []error
+	if c.KMS == nil || len(c.Listeners) > 0 {
+		errs = append(errs, proxy.Check(c))
+	} else {
+		errs = append(errs, checkKMSTokens(c))
+	}
+	if c.KMS != nil {
+		for _, l := range c.KMS.Listeners {
+			errs = append(errs, checkKeyURI(l))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkKMSTokens checks the tokens of a configuration that serves the embedded
+// KMS alone. Those that stand for clusters get their PINs from who connects them.
+func checkKMSTokens(c *config.Config) error {
+	var errs []error
+	for i := range c.Tokens {
+		t := &c.Tokens[i]
+		options, err := proxy.TokenOptions(c, t, slog.New(slog.DiscardHandler))
+		if err == nil {
+			err = options.URI.Check()
+		}
+		if err == nil && t.Name == c.KMS.Token {
+			_, err = options.PIN()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tokens.%s: %w", t.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkKeyURI checks the URI of a TLS key in a token, where the listener has one.
+func checkKeyURI(l config.Listener) error {
+	if l.TLS == nil || l.TLS.KeyURI == "" {
+		return nil
+	}
+	u, err := keystore.ParseURI(string(l.TLS.KeyURI))
+	if err == nil {
+		err = u.Check()
+	}
+	if err != nil {
+		return fmt.Errorf("listener %s: %w", l.Address, err)
+	}
+	return nil
+}
+
 func viewCheck(path string, c *config.Config, err error) checkView {
 	if err == nil {
-		return checkView{File: c.Path, Good: true, Tokens: len(c.Tokens), Stores: len(c.Stores), Listeners: len(c.Listeners)}
+		v := checkView{File: c.Path, Good: true, Tokens: len(c.Tokens), Stores: len(c.Stores), Listeners: len(c.Listeners)}
+		if k := c.KMS; k != nil {
+			v.KMS = &kmsView{len(k.Listeners), len(k.Identities), len(k.Clusters)}
+		}
+		return v
 	}
 	v := checkView{File: path}
 	all := []error{err}
@@ -99,10 +165,22 @@ func viewCheck(path string, c *config.Config, err error) checkView {
 	return v
 }
 
+// text says what a good configuration has.
+func (v checkView) text() string {
+	s := fmt.Sprintf("%s is good: %s, %s, %s", v.File, count(v.Tokens, "token"), count(v.Stores, "key store"), count(v.Listeners, "listener"))
+	if k := v.KMS; k != nil {
+		s += fmt.Sprintf("; the embedded KMS: %s, %s, %s", count(k.Listeners, "listener"), count(k.Identities, "identity"), count(k.Clusters, "cluster"))
+	}
+	return s
+}
+
 // count returns "1 token" or "2 tokens".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "ty"); ok {
+		return fmt.Sprintf("%d %sties", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }

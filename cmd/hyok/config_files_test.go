@@ -35,6 +35,15 @@ listeners:
     plain_http: true
 `
 
+// withKMS is oneToken with the embedded KMS, and no file of identities yet.
+const withKMS = oneToken + `kms:
+  token: main
+  identities: credentials/kms.json
+  listeners:
+    - address: 127.0.0.1:8444
+      plain_http: true
+`
+
 func newBench(t *testing.T, text string) *folder {
 	t.Helper()
 	b := &folder{t, t.TempDir()}
@@ -62,11 +71,17 @@ func (b *folder) run(code int, args ...string) outcome {
 // runOpenly is run for a command that may print a secret.
 func (b *folder) runOpenly(code int, args ...string) outcome {
 	b.t.Helper()
+	return b.runWith("", code, args...)
+}
+
+// runWith is runOpenly with this on standard input.
+func (b *folder) runWith(stdin string, code int, args ...string) outcome {
+	b.t.Helper()
 	var stdout, stderr bytes.Buffer
 	root := &cobra.Command{Use: "hyok"}
-	root.AddCommand(newStoreCommand(), newCredentialCommand(), newConfigCommand())
+	root.AddCommand(newStoreCommand(), newCredentialCommand(), newIdentityCommand(), newConfigCommand())
 	root.SetArgs(append(args, "--data", b.dir))
-	root.SetIn(strings.NewReader(""))
+	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
 	o := outcome{code: execute(b.t.Context(), root)}
@@ -97,6 +112,11 @@ func (b *folder) secrets() []string {
 	for _, s := range c.Stores {
 		for _, cred := range s.Credentials {
 			all = append(all, cred.SecretAccessKey)
+		}
+	}
+	if c.KMS != nil {
+		for _, id := range c.KMS.Identities {
+			all = append(all, id.SecretAccessKey)
 		}
 	}
 	return all
@@ -275,6 +295,58 @@ func TestCredentialCreateShowsTheSecretOnlyWhenAsked(t *testing.T) {
 	}
 }
 
+func TestConfigCheckOfTheKMS(t *testing.T) {
+	served := strings.Replace(withKMS, "token=hyok", "token=hyok?module-path=/m.so&pin-source=file:pin", 1)
+	b := newBench(t, served)
+	b.run(1, "config", "check").expect(t, "credentials/kms.json: does not exist")
+	b.run(0, "identity", "create", "--account", "111122223333")
+	b.run(1, "config", "check").expect(t, "no key store", "tokens.main: ")
+	if err := os.WriteFile(b.path("pin"), []byte("123456\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.run(0, "store", "create", "prod")
+	b.run(0, "config", "check").expect(t, "is good: 1 token, 1 key store, 1 listener; the embedded KMS: 1 listener, 1 identity, 0 clusters\n")
+
+	alone := served[:strings.Index(served, "listeners:")] + served[strings.Index(served, "kms:"):]
+	alone = strings.Replace(alone, "tokens:", "tokens:\n  hsm: {uri: \"pkcs11:token=hsm?module-path=/m.so\"}", 1) + "  cloudhsm_clusters: {cluster-abcdefghijk: {token: hsm}}\n"
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(b.path(config.FileName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(alone)
+	var view checkView
+	b.run(0, "config", "check", "-o", "json").decode(t, &view)
+	if !view.Good || view.Tokens != 2 || view.Listeners != 0 || view.KMS == nil || *view.KMS != (kmsView{1, 1, 1}) {
+		t.Errorf("check -o json: %+v", view)
+	}
+	for _, test := range []struct{ old, new, want string }{
+		{"file:pin", "file:none", "tokens.main: "},
+		{"token=hsm?", "model=hsm?", "tokens.hsm: "},
+		{"token=hsm?", "fruit=hsm?", "tokens.hsm: "},
+		{"plain_http: true", "tls: {certificate: c.crt, key: \"pkcs11:object=a\"}", "c.crt: does not exist"},
+	} {
+		write(strings.Replace(alone, test.old, test.new, 1))
+		b.run(1, "config", "check").expect(t, test.want)
+	}
+}
+
+func TestConfigCheckOfAKeyURIOfTheKMS(t *testing.T) {
+	for uri, want := range map[string]string{
+		"":                                 "",
+		"pkcs11:object=a":                  "listener 127.0.0.1:1: pkcs11:object=a names no token",
+		"pkcs11:fruit=a":                   "listener 127.0.0.1:1: ",
+		"pkcs11:token=a?module-path=/m.so": "",
+		"pkcs11:token=a;object=b":          "names no module",
+	} {
+		err := checkKeyURI(config.Listener{Address: "127.0.0.1:1", TLS: &config.TLS{KeyURI: config.URI(uri)}})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", uri, err, want)
+		}
+	}
+}
+
 func TestConfigCheck(t *testing.T) {
 	served := strings.Replace(oneToken, "token=hyok", "token=hyok?module-path=/m.so&pin-source=file:pin", 1)
 	b := newBench(t, served)
@@ -301,7 +373,7 @@ func TestConfigCheck(t *testing.T) {
 }
 
 func TestEveryCommandHasHelpAndAnExample(t *testing.T) {
-	for _, group := range []*cobra.Command{newStoreCommand(), newCredentialCommand(), newConfigCommand()} {
+	for _, group := range []*cobra.Command{newStoreCommand(), newCredentialCommand(), newIdentityCommand(), newConfigCommand()} {
 		if group.Long == "" {
 			t.Errorf("%s has no help", group.CommandPath())
 		}

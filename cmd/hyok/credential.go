@@ -49,8 +49,8 @@ a terminal or JSON.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: data.completeStore,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if showSecret && *format != formatJSON && !isTerminal(cmd.OutOrStdout()) {
-				return refusedf("--show-secret prints to a terminal, or with -o json")
+			if err := mayShowSecret(cmd, showSecret, *format); err != nil {
+				return err
 			}
 			path, err := data.path()
 			if err != nil {
@@ -69,6 +69,14 @@ a terminal or JSON.`,
 	}
 	cmd.Flags().BoolVar(&showSecret, "show-secret", false, "print the secret access key too")
 	return cmd
+}
+
+// mayShowSecret refuses to print a secret to where it may stay by mistake.
+func mayShowSecret(cmd *cobra.Command, show bool, format outputFormat) error {
+	if show && format != formatJSON && !isTerminal(cmd.OutOrStdout()) {
+		return refusedf("--show-secret prints to a terminal, or with -o json")
+	}
+	return nil
 }
 
 func printNewCredential(cmd *cobra.Command, format outputFormat, v credentialView) error {

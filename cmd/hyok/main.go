@@ -35,7 +35,7 @@ allowed.`,
 	}
 	root.AddCommand(
 		newInitCommand(), newServeCommand(),
-		newStoreCommand(), newCredentialCommand(), newConfigCommand(),
+		newStoreCommand(), newCredentialCommand(), newIdentityCommand(), newConfigCommand(),
 		newTokenCommand(), newKeyCommand(), newTLSCommand(), newVersionCommand(),
 		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",
 			newXKSVerifyCommand(), newXKSBenchCommand()),

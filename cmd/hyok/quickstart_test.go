@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -48,7 +51,7 @@ func assignments(t *testing.T, dir string) map[string]string {
 func TestQuickstart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	for range 2 {
-		if out, err := program(t, "init", "--data", dir, "--listen", "127.0.0.1:0", "--operations", "").CombinedOutput(); err != nil {
+		if out, err := program(t, "init", "--data", dir, "--listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0", "--operations", "").CombinedOutput(); err != nil {
 			t.Fatalf("init: %v\n%s", err, out)
 		}
 	}
@@ -71,6 +74,10 @@ func TestQuickstart(t *testing.T) {
 			t.Errorf("%s is not set", name)
 		}
 	}
+	expectKMSVariables(t, dir, map[string]string{
+		"AWS_ENDPOINT_URL_KMS": "https://127.0.0.1:0", "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:0",
+		"AWS_REGION": env["HYOK_XKS_REGION"], "AWS_SESSION_TOKEN": "", "AWS_CA_BUNDLE": filepath.Join(dir, "tls", "ca.crt"),
+	})
 
 	serve := program(t, "serve", "--data", dir, "--log-file", filepath.Join(dir, "log"))
 	stdout, err := serve.StdoutPipe()
@@ -117,12 +124,12 @@ func TestQuickstart(t *testing.T) {
 	}
 	soon(t, "the key of another process is served", func() bool { return encrypt(c, "another") == nil })
 
-	config := filepath.Join(dir, "hyok.yaml")
-	good, err := os.ReadFile(config)
+	file := filepath.Join(dir, config.FileName)
+	good, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(config, []byte("version: 7\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("version: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := serve.Process.Signal(syscall.SIGHUP); err != nil {
@@ -135,7 +142,7 @@ func TestQuickstart(t *testing.T) {
 	if err := encrypt(c, "another"); err != nil {
 		t.Errorf("after a refused configuration: %v", err)
 	}
-	if err := os.WriteFile(config, good, 0o600); err != nil {
+	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := program(t, "credential", "create", "default", "--data", dir, "-o", "json", "--show-secret").Output()
@@ -152,6 +159,81 @@ func TestQuickstart(t *testing.T) {
 	}
 	if err := serve.Wait(); err != nil || stderr.Len() > 0 {
 		t.Errorf("serve ended with %v and %q", err, stderr.String())
+	}
+}
+
+// expectKMSVariables fails unless the shell that reads quickstart.env exports to
+// programs the one identity there is, and these and no other AWS variables.
+func expectKMSVariables(t *testing.T, dir string, want map[string]string) {
+	t.Helper()
+	c, err := config.Load(filepath.Join(dir, config.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.KMS.Identities) != 1 || c.KMS.Identities[0].ARN != "arn:aws:iam::111122223333:root" {
+		t.Fatalf("identities %+v", c.KMS.Identities)
+	}
+	want["AWS_ACCESS_KEY_ID"] = c.KMS.Identities[0].AccessKeyID
+	want["AWS_SECRET_ACCESS_KEY"] = c.KMS.Identities[0].SecretAccessKey
+	shell := exec.CommandContext(t.Context(), "sh", "-c", `. "$1" && env`, "sh", filepath.Join(dir, quickstartFile))
+	shell.Env = []string{"PATH=" + os.Getenv("PATH"), "AWS_SESSION_TOKEN=of-another-session"}
+	out, err := shell.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "="); strings.HasPrefix(name, "AWS_") {
+			got[name] = value
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("variables %v, want %v", got, want)
+	}
+}
+
+// TestInitOfOtherFolders has data folders without TLS, without the embedded KMS,
+// and from before there was one.
+func TestInitOfOtherFolders(t *testing.T) {
+	initialise := func(dir string, args ...string) error {
+		out, err := program(t, append([]string{"init", "--data", dir}, args...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "10.0.0.1:0"); err == nil || !strings.Contains(err.Error(), "kms.listeners[0]: must have tls") {
+		t.Errorf("plain HTTP for the network: %v", err)
+	}
+	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "localhost:8444"); err != nil {
+		t.Fatal(err)
+	}
+	expectKMSVariables(t, plain, map[string]string{
+		"AWS_ENDPOINT_URL_KMS": "http://localhost:8444", "AWS_ENDPOINT_URL_STS": "http://localhost:8444", "AWS_REGION": "us-east-1", "AWS_SESSION_TOKEN": "",
+	})
+
+	without := filepath.Join(dir, "without")
+	if err := initialise(without, "--kms-listen", ""); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(without, config.FileName)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := initialise(without); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) || bytes.Contains(after, []byte("kms:")) {
+		t.Errorf("%v, hyok.yaml was\n%s\nand is\n%s", err, before, after)
+	}
+	if env := assignments(t, without); env["HYOK_XKS_URL"] == "" || env["AWS_ACCESS_KEY_ID"] != "" {
+		t.Errorf("variables %v", env)
+	}
+	if fileExists(filepath.Join(without, kmsIdentities)) {
+		t.Error("an identity was made for no KMS")
 	}
 }
 

@@ -20,8 +20,9 @@ type Config struct {
 	SoftHSM2Conf string // path, empty where not given
 	Tokens       []Token
 	Stores       []Store
-	Listeners    []Listener
-	Operations   string // address of the operators' listener, empty for none
+	Listeners    []Listener // of the XKS proxy; none where KMS alone is served
+	KMS          *KMS       // nil where it is not served
+	Operations   string     // address of the operators' listener, empty for none
 	Limits       Limits
 	Health       Health
 	Log          Log
@@ -65,8 +66,8 @@ type RateLimit struct {
 	Burst     int
 }
 
-// Listener is an address at which the XKS proxy is served: with TLS, or as
-// plain HTTP where TLS is nil.
+// Listener is an address at which the XKS proxy or the embedded KMS is served:
+// with TLS, or as plain HTTP where TLS is nil.
 type Listener struct {
 	Address             string // host:port, the port 0 for any free one
 	TLS                 *TLS
@@ -83,7 +84,7 @@ type TLS struct {
 	ClientSubjects []string
 }
 
-// Limits bounds the work of the proxy.
+// Limits bounds the work of the XKS proxy.
 type Limits struct {
 	Deadline    time.Duration // for one request
 	MaxInFlight int
@@ -124,6 +125,14 @@ func (c *Config) Token(name string) *Token {
 		return nil
 	}
 	return &c.Tokens[i]
+}
+
+// allListeners returns those of the XKS proxy and those of the embedded KMS.
+func (c *Config) allListeners() []Listener {
+	if c.KMS == nil {
+		return c.Listeners
+	}
+	return slices.Concat(c.Listeners, c.KMS.Listeners)
 }
 
 // URIPath returns the XksProxyUriPath of the store.

@@ -23,6 +23,8 @@ const (
 	testID     = "AAAAAAAAAAAAAAAAAAAA"
 	testSecret = "CanarySecretCanarySecretCanarySecretCanarySecret"
 	testPIN    = "CanaryPIN"
+
+	testSessionToken = "CanarySessionToken/+=="
 )
 
 // full has every member of the format.
@@ -70,10 +72,31 @@ operations: {address: 127.0.0.1:9443}
 limits: {deadline: 150ms, max_in_flight: 64, drain: 1m}
 health: {interval: 5s}
 log: {level: debug, ciphertext: true}
+kms:
+  token: main
+  data: database
+  vault: vault-1
+  identities: credentials/kms.json
+  listeners:
+    - address: 127.0.0.1:8444
+      tls: {certificate: tls/server.crt, key: tls/server.key}
+    - address: 127.0.0.1:8445
+      plain_http: true
+  cloudhsm_clusters:
+    cluster-abcdefghijk: {token: spare, trust_anchor: tls/hsm.crt}
+    cluster-ABCDEFGHIJ234567: {token: main}
+  xks_proxies: {ca: tls/proxies.crt}
+  cache: 64
+  deadline: 3s
+  max_in_flight: 32
 `
 
-// minimal has nothing but what is required.
-const minimal = "version: 1\nlisteners: [{address: 127.0.0.1:0, plain_http: true}]\n"
+// minimal and minimalKMS have nothing but what is required.
+const (
+	minimal    = "version: 1\nlisteners: [{address: 127.0.0.1:0, plain_http: true}]\n"
+	minimalKMS = "version: 1\ntokens: {main: {uri: 'pkcs11:token=a'}}\n" +
+		"kms: {token: main, identities: credentials/kms.json, listeners: [{address: 127.0.0.1:0, plain_http: true}]}\n"
+)
 
 // folder makes a data folder with this configuration and the files that full
 // names, and returns the path of the configuration file.
@@ -86,6 +109,9 @@ func folder(t testing.TB, text string) string {
 	certificate, key := newCertificate(t)
 	put(t, filepath.Join(dir, "tls", "server.crt"), certificate)
 	put(t, filepath.Join(dir, "tls", "server.key"), key)
+	put(t, filepath.Join(dir, "tls", "hsm.crt"), certificate)
+	put(t, filepath.Join(dir, "tls", "proxies.crt"), certificate+certificate)
+	put(t, filepath.Join(dir, "credentials", "kms.json"), identitiesJSON)
 	path := filepath.Join(dir, FileName)
 	put(t, path, text)
 	return path
@@ -103,6 +129,25 @@ func put(t testing.TB, path, text string) {
 
 func credentialsJSON(id string) string {
 	return fmt.Sprintf(`{"credentials": [{"accessKeyId": %q, "secretAccessKey": %q, "created": "2026-01-02T15:04:05Z"}]}`, id, testSecret)
+}
+
+// identitiesJSON has two identities: all of one, and the least of one that is
+// used with other programs.
+const identitiesJSON = `{"identities": [
+  {"accessKeyId": "AKIAIOSFODNN7EXAMPLE", "secretAccessKey": "` + testSecret + `", "sessionToken": "` + testSessionToken + `",
+   "account": "111122223333", "arn": "arn:aws:sts::111122223333:assumed-role/ops/alice", "userId": "AROA:alice", "created": "2026-01-02T16:04:05+01:00"},
+  {"accessKeyId": "test", "secretAccessKey": "test", "account": "000000000000"}
+]}`
+
+// testIdentities are those of identitiesJSON.
+func testIdentities() []Identity {
+	return []Identity{
+		{
+			AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: testSecret, SessionToken: testSessionToken, Account: "111122223333",
+			ARN: "arn:aws:sts::111122223333:assumed-role/ops/alice", UserID: "AROA:alice", Created: time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC),
+		},
+		{AccessKeyID: "test", SecretAccessKey: "test", Account: "000000000000", ARN: "arn:aws:iam::000000000000:root"},
+	}
 }
 
 // newCertificate returns a self-signed certificate and its key, in PEM.
@@ -166,6 +211,18 @@ func TestLoadFull(t *testing.T) {
 			{Address: "127.0.0.1:8080"},
 			{Address: "0.0.0.0:8081", BehindTLSTerminator: true},
 		},
+		KMS: &KMS{
+			Token: "main", Data: in("database"), Vault: "vault-1", IdentitiesFile: in("credentials/kms.json"), Identities: testIdentities(),
+			Listeners: []Listener{
+				{Address: "127.0.0.1:8444", TLS: &TLS{Certificate: in("tls/server.crt"), KeyFile: in("tls/server.key")}},
+				{Address: "127.0.0.1:8445"},
+			},
+			Clusters: []Cluster{
+				{ID: "cluster-abcdefghijk", Token: "spare", TrustAnchor: in("tls/hsm.crt")},
+				{ID: "cluster-ABCDEFGHIJ234567", Token: "main"},
+			},
+			ProxyCA: in("tls/proxies.crt"), Cache: 64, Deadline: 3 * time.Second, MaxInFlight: 32,
+		},
 		Operations: "127.0.0.1:9443",
 		Limits:     Limits{150 * time.Millisecond, 64, time.Minute},
 		Health:     Health{5 * time.Second},
@@ -199,18 +256,39 @@ func TestLoadDefaults(t *testing.T) {
 	}
 }
 
+func TestLoadKMSAlone(t *testing.T) {
+	path := folder(t, minimalKMS)
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(path)
+	want := &KMS{
+		Token: "main", Data: filepath.Join(dir, "kms"), Vault: "default",
+		IdentitiesFile: filepath.Join(dir, "credentials", "kms.json"), Identities: testIdentities(),
+		Listeners: []Listener{{Address: "127.0.0.1:0"}}, Cache: 4096, Deadline: 5 * time.Second, MaxInFlight: 512,
+	}
+	if !reflect.DeepEqual(c.KMS, want) || len(c.Listeners) != 0 {
+		t.Errorf("got\n%+v\nwant\n%+v", c.KMS, want)
+	}
+	if c, err = Load(folder(t, minimal)); err != nil || c.KMS != nil {
+		t.Errorf("without a section, %v and KMS %+v", err, c.KMS)
+	}
+}
+
 func TestPrintingHidesSecrets(t *testing.T) {
 	c, err := Load(folder(t, full))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("loaded", "uri", c.Tokens[1].URI, "credential", c.Stores[0].Credentials[0])
+	slog.New(slog.NewTextHandler(&log, nil)).Info("loaded", "uri", c.Tokens[1].URI, "credential", c.Stores[0].Credentials[0], "identity", c.KMS.Identities[0])
 	for _, text := range []string{
 		fmt.Sprint(c), fmt.Sprintf("%+v", *c), fmt.Sprintf("%#v", c), log.String(),
 		fmt.Sprintf("%v %+v %#v", c.Stores, c.Stores, c.Stores), fmt.Sprintf("%v %+v %#v %s", c.Tokens, c.Tokens, c.Tokens, c.Tokens[1].URI),
+		fmt.Sprintf("%v %+v %#v", *c.KMS, *c.KMS, *c.KMS), fmt.Sprintf("%v %+v %#v %s", c.KMS.Identities, c.KMS.Identities, c.KMS.Identities, c.KMS.Identities[0]),
 	} {
-		if strings.Contains(text, testSecret) || strings.Contains(text, testPIN) {
+		if strings.Contains(text, testSecret) || strings.Contains(text, testPIN) || strings.Contains(text, testSessionToken) {
 			t.Errorf("a secret is printed: %s", text)
 		}
 	}
@@ -223,7 +301,7 @@ func TestExampleInDocumentationIsAccepted(t *testing.T) {
 	}
 	var text strings.Builder
 	for line := range strings.Lines(string(source)) {
-		if code, ok := strings.CutPrefix(line, "//\t"); ok && !strings.HasPrefix(code, `{"credentials"`) {
+		if code, ok := strings.CutPrefix(line, "//\t"); ok && !strings.HasPrefix(code, `{"`) {
 			text.WriteString(code)
 		}
 	}
@@ -231,5 +309,17 @@ func TestExampleInDocumentationIsAccepted(t *testing.T) {
 	yaml := strings.Replace(text.String(), "    keys: [a, b] ", "    # ", 1)
 	if _, errs := parse("/hyok.yaml", []byte(yaml), nil); len(errs) > 0 || len(yaml) < 1000 {
 		t.Errorf("%v in\n%s", errs, yaml)
+	}
+}
+
+func TestExampleInTheManualIsAccepted(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if _, errs := parse("/hyok.yaml", []byte(example), nil); !found || len(errs) > 0 {
+		t.Errorf("%v in\n%s", errs, example)
 	}
 }

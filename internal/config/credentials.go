@@ -51,6 +51,15 @@ func (c *Config) readCredentials() []error {
 
 // loadCredentials reads a credentials file that its owner alone can reach.
 func loadCredentials(path string) ([]Credential, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseCredentials(path, data)
+}
+
+// readPrivate reads a file of secrets, which its owner alone can reach.
+func readPrivate(path string) ([]byte, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, fileError(path, err)
@@ -63,17 +72,13 @@ func loadCredentials(path string) ([]Credential, error) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, &Error{File: path, Message: fmt.Sprintf("has mode %04o: others than its owner can reach the secrets; run chmod 600 on it", mode)}
 	}
-	data, err := readOpen(f)
-	if err != nil {
-		return nil, err
-	}
-	return parseCredentials(path, data)
+	return readOpen(f)
 }
 
 func parseCredentials(path string, data []byte) ([]Credential, error) {
 	var file credentialsFile
 	if err := json.Unmarshal(data, &file, json.RejectUnknownMembers(true)); err != nil {
-		return nil, credentialsError(path, data, err)
+		return nil, jsonError(path, data, err, `{"credentials": [{"accessKeyId": "…", "secretAccessKey": "…", "created": "2026-01-02T15:04:05Z"}]}`)
 	}
 	var all []Credential
 	for i, r := range file.Credentials {
@@ -86,10 +91,10 @@ func parseCredentials(path string, data []byte) ([]Credential, error) {
 	return all, nil
 }
 
-// credentialsError gives the line of an error alone, as the library's text may
-// quote what it found.
-func credentialsError(path string, data []byte, err error) error {
-	e := &Error{File: path, Message: `must be {"credentials": [{"accessKeyId": "…", "secretAccessKey": "…", "created": "2026-01-02T15:04:05Z"}]}, each name given once`}
+// jsonError gives the line of an error and what the file should be like, but not
+// the library's text, which may quote what it found.
+func jsonError(path string, data []byte, err error, want string) error {
+	e := &Error{File: path, Message: "must be " + want + ", each name given once"}
 	var semantic *json.SemanticError
 	var syntactic *jsontext.SyntacticError
 	offset := int64(-1)

@@ -1,5 +1,5 @@
 // Package config reads, checks, watches and edits hyok's one configuration
-// file, hyok.yaml, and the credentials files that it names.
+// file, hyok.yaml, and the files of credentials and identities that it names.
 //
 // The file is strict: an unknown name, a name given twice, a value of the wrong
 // type or outside its range is an [*Error] with its line. All of them are
@@ -24,7 +24,7 @@
 //	    regions: [eu-central-1]           # optional: other Regions are refused
 //	    rate_limit: {per_second: 1800, burst: 1800}  # optional; burst as per_second
 //	    sample_metadata: djAuMC4x         # optional, Base64: what an AWS sample proxy was given
-//	listeners:                            # of the XKS proxy, at least one
+//	listeners:                            # of the XKS proxy, at least one; optional beside kms
 //	  - address: 127.0.0.1:8443
 //	    tls:
 //	      certificate: tls/server.crt
@@ -34,15 +34,35 @@
 //	  - address: 127.0.0.1:8080
 //	    plain_http: true                  # on a loopback address alone, unless
 //	    behind_tls_terminator: true       # it is said that another program does TLS
+//	kms:                                  # the embedded KMS; optional beside listeners
+//	  token: main                         # holds its root key and what cannot be wrapped
+//	  data: kms                           # folder of its database; default kms
+//	  vault: default                      # names its root key in the token; default default
+//	  identities: credentials/kms.json    # who may call it
+//	  listeners:                          # at least one, as above
+//	    - address: 127.0.0.1:8444
+//	      plain_http: true
+//	  cloudhsm_clusters:                  # optional: tokens for CreateCustomKeyStore by cluster id
+//	    cluster-abcdefghijk:
+//	      token: main
+//	      trust_anchor: tls/hsm.crt       # optional: the certificate that must be named for it
+//	  xks_proxies: {ca: tls/proxies.crt}  # optional: trusted beside the system's
+//	  cache: 4096                         # 16 to 65536 unwrapped keys kept in the token
+//	  deadline: 5s                        # 100ms to 8s
+//	  max_in_flight: 512                  # 1 to 65536 requests
 //	operations: {address: 127.0.0.1:9443} # optional: health and metrics, plain HTTP
-//	limits:
+//	limits:                               # of the XKS proxy; drain of both
 //	  deadline: 200ms                     # 10ms to 10s; AWS KMS gives up after 250 ms
 //	  max_in_flight: 512                  # 1 to 65536 requests
 //	  drain: 10s                          # 0s to 10m, at the end of the process
 //	health: {interval: 10s}               # 1s to 60s
 //	log: {level: info, ciphertext: false} # debug, info, warn or error
 //
-// A credentials file is JSON of mode 0600:
+// A credentials file and an identities file are JSON of mode 0600:
 //
 //	{"credentials": [{"accessKeyId": "…", "secretAccessKey": "…", "created": "2026-01-02T15:04:05Z"}]}
+//	{"identities": [{"accessKeyId": "…", "secretAccessKey": "…", "account": "111122223333", "created": "…"}]}
+//
+// An identity may also have an arn (default the root of the account), a userId and
+// a sessionToken.
 package config

@@ -21,6 +21,7 @@ import (
 var (
 	ErrExists         = errors.New("exists already")
 	ErrNotFound       = errors.New("does not exist")
+	ErrNoKMS          = errors.New("has no section kms: the embedded KMS is not configured")
 	ErrLastCredential = errors.New("is the last credential of its store: AWS KMS could not use the store any more")
 )
 

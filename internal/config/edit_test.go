@@ -224,6 +224,77 @@ func TestAddAndRevokeCredential(t *testing.T) {
 	}
 }
 
+func TestAddAndDeleteIdentity(t *testing.T) {
+	path := folder(t, minimalKMS)
+	id := NewIdentity("444455556666")
+	file, err := AddIdentity(path, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(filepath.Dir(path), "credentials", "kms.json"); file != want {
+		t.Errorf("added in %s, want %s", file, want)
+	}
+	expectMode(t, file, 0o600)
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.KMS.Identities; !reflect.DeepEqual(got, append(testIdentities(), id)) {
+		t.Errorf("identities %+v, want those before and %+v", got, id)
+	}
+	before := contents(t, filepath.Dir(path))
+	if _, err := AddIdentity(path, Identity{AccessKeyID: "test", SecretAccessKey: "other", Account: "444455556666"}); !errors.Is(err, ErrExists) {
+		t.Errorf("added twice: %v, want ErrExists", err)
+	}
+	if _, _, err := DeleteIdentity(path, "none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted what was not there: %v, want ErrNotFound", err)
+	}
+	if _, err := AddIdentity(path, Identity{AccessKeyID: "a b", SecretAccessKey: testSecret + " ", Account: "1"}); err == nil ||
+		strings.Count(err.Error(), "must be") != 3 || strings.Contains(err.Error(), testSecret) {
+		t.Errorf("a bad one: %v", err)
+	}
+	if after := contents(t, filepath.Dir(path)); !reflect.DeepEqual(before, after) {
+		t.Error("a refused edit changed the folder")
+	}
+	for _, name := range []string{"test", id.AccessKeyID, "AKIAIOSFODNN7EXAMPLE"} {
+		if id, _, err := DeleteIdentity(path, name); err != nil || id.AccessKeyID != name {
+			t.Errorf("deleted %v, %v, want %s", id, err, name)
+		}
+	}
+	if c, err = Load(path); err != nil || len(c.KMS.Identities) != 0 {
+		t.Errorf("all deleted, but %v, %v", c, err)
+	}
+}
+
+func TestAddIdentityMakesTheFile(t *testing.T) {
+	path := folder(t, strings.Replace(minimalKMS, "credentials/kms.json", "secret/who.json", 1))
+	id := Identity{AccessKeyID: "test", SecretAccessKey: "test", Account: "000000000000"}
+	file, err := AddIdentity(path, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectMode(t, file, 0o600)
+	expectMode(t, filepath.Dir(file), 0o700|fs.ModeDir)
+	if c, err := Load(path); err != nil || len(c.KMS.Identities) != 1 || c.KMS.Identities[0] != testIdentities()[1] {
+		t.Errorf("%v, %v, want the one with its ARN", c, err)
+	}
+}
+
+func TestIdentityEditsRefuse(t *testing.T) {
+	if _, err := AddIdentity(folder(t, minimal), NewIdentity("444455556666")); !errors.Is(err, ErrNoKMS) {
+		t.Errorf("without a section: %v, want ErrNoKMS", err)
+	}
+	path := folder(t, minimalKMS)
+	put(t, filepath.Join(filepath.Dir(path), "credentials", "kms.json"), `{"identities": [{}]}`)
+	before := contents(t, filepath.Dir(path))
+	if _, err := AddIdentity(path, NewIdentity("444455556666")); err == nil || !strings.Contains(err.Error(), "identities[0].account") {
+		t.Errorf("a broken file: %v", err)
+	}
+	if after := contents(t, filepath.Dir(path)); !reflect.DeepEqual(before, after) {
+		t.Error("a broken file was edited")
+	}
+}
+
 func TestEditRefusesABrokenFile(t *testing.T) {
 	path := folder(t, strings.Replace(full, "sessions: 32", "sessions: many", 1))
 	if _, _, err := AddCredential(path, "default"); err == nil || !strings.Contains(err.Error(), "tokens.main.sessions") {
@@ -259,6 +330,9 @@ func TestConcurrentEditsLoseNothing(t *testing.T) {
 	if got, want := len(c.Stores), 2+processes*edits; got != want {
 		t.Errorf("%d stores, want %d", got, want)
 	}
+	if got, want := len(c.KMS.Identities), 2+processes*edits; got != want {
+		t.Errorf("%d identities, want %d", got, want)
+	}
 }
 
 // TestHelperEdits is the body of the processes of the test above.
@@ -277,7 +351,8 @@ func TestHelperEdits(t *testing.T) {
 			unique := fmt.Sprintf("%s-%d", name, i)
 			_, _, err := AddCredential(path, "default")
 			_, err2 := AddStore(path, Store{Name: unique, Prefix: "/" + unique, Tokens: []string{"main"}})
-			if err := errors.Join(err, err2, AddStoreKeys(path, "default", unique)); err != nil {
+			_, err3 := AddIdentity(path, NewIdentity("444455556666"))
+			if err := errors.Join(err, err2, err3, AddStoreKeys(path, "default", unique)); err != nil {
 				t.Error(err)
 			}
 		})

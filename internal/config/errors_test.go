@@ -71,6 +71,37 @@ func TestLoadRefuses(t *testing.T) {
 		{"client_ca: tls/server.crt", "client_ca: softhsm2.conf", "softhsm2.conf: has no PEM certificate"},
 		{"key: tls/server.key", "key: softhsm2.conf", "are not a certificate and its key"},
 		{"softhsm2_conf: softhsm2.conf", "softhsm2_conf: none.conf", "none.conf: does not exist"},
+		{"  token: main\n  data", "  data", "hyok.yaml:46:3: kms.token: is missing"},
+		{"  token: main\n  data", "  token: none\n  data", "hyok.yaml:46:10: kms.token: must be the name of a token"},
+		{"data: database", "data: ''", "hyok.yaml:47:9: kms.data: must be the path of a folder"},
+		{"data: database", "data: tls/server.key", "tls/server.key: must be a folder"},
+		{"data: database", "data: tls/server.key/kms", "cannot be read"},
+		{"data: database", "datum: CanarySecret", "hyok.yaml:47:3: kms: unknown name: the names here are token, data, vault, identities, listeners, cloudhsm_clusters, xks_proxies, cache, deadline, max_in_flight"},
+		{"vault: vault-1", "vault: CanarySecret", "hyok.yaml:48:10: kms.vault: must be a name: 1 to 32 of a-z, 0-9 and '-'"},
+		{"vault: vault-1", "vault: " + strings.Repeat("a", 33), "kms.vault: must be a name"},
+		{"  identities: credentials/kms.json\n", "", "kms.identities: is missing"},
+		{"identities: credentials/kms.json", "identities: credentials/prod.json", "hyok.yaml:49:15: kms.identities: must be another file than the credentials of the store prod"},
+		{"identities: credentials/kms.json", "identities: none.json", "none.json: does not exist"},
+		{"127.0.0.1:8444", "127.0.0.1:8080", "hyok.yaml:51:7: kms.listeners[0]: must have another address than the listeners before it"},
+		{"127.0.0.1:8445", "127.0.0.1:8444", "hyok.yaml:53:7: kms.listeners[1]: must have another address than the listeners before it"},
+		{"127.0.0.1:8445", "10.0.0.1:8445", "hyok.yaml:53:7: kms.listeners[1]: must have tls"},
+		{"127.0.0.1:9443", "127.0.0.1:8444", "operations.address: must have another address than the listeners"},
+		{"tls: {certificate: tls/server.crt, key: tls/server.key}", "tls: {certificate: tls/server.crt}", "hyok.yaml:52:12: kms.listeners[0].tls.key: is missing"},
+		{"tls: {certificate: tls/server.crt, key: tls/server.key}", "tls: {certificate: tls/server.crt, key: softhsm2.conf}", "are not a certificate and its key"},
+		{"cluster-abcdefghijk:", "cluster-abcdefghij:", "hyok.yaml:56:5: kms.cloudhsm_clusters.cluster-abcdefghij: must be a cluster id: cluster- and 11 to 16 of a-z, A-Z and 2-7"},
+		{"cluster-abcdefghijk:", "cluster-CanarySecret0/:", "hyok.yaml:56:5: kms.cloudhsm_clusters.?: must be a cluster id"},
+		{"{token: spare, ", "{", "kms.cloudhsm_clusters.cluster-abcdefghijk.token: is missing"},
+		{"{token: spare, ", "{token: none, ", "kms.cloudhsm_clusters.cluster-abcdefghijk.token: must be the name of a token"},
+		{"{token: spare, ", "{token: main, ", "hyok.yaml:57:31: kms.cloudhsm_clusters.cluster-ABCDEFGHIJ234567: must have another token than cluster-abcdefghijk"},
+		{"trust_anchor: tls/hsm.crt", "trust_anchor: none.crt", "none.crt: does not exist"},
+		{"trust_anchor: tls/hsm.crt", "trust_anchor: tls/server.key", "server.key: has a PEM block that is not a certificate"},
+		{"{ca: tls/proxies.crt}", "{ca: softhsm2.conf}", "softhsm2.conf: has no PEM certificate"},
+		{"{ca: tls/proxies.crt}", "{}", "hyok.yaml:58:16: kms.xks_proxies.ca: is missing"},
+		{"cache: 64", "cache: 15", "hyok.yaml:59:10: kms.cache: must be a whole number from 16 to 65536"},
+		{"cache: 64", "cache: 65537", "kms.cache: must be a whole number from 16 to 65536"},
+		{"deadline: 3s", "deadline: 9s", "hyok.yaml:60:13: kms.deadline: must be a duration from 100ms to 8s"},
+		{"deadline: 3s", "deadline: 50ms", "kms.deadline: must be a duration from 100ms to 8s"},
+		{"max_in_flight: 32", "max_in_flight: 0", "hyok.yaml:61:18: kms.max_in_flight: must be a whole number from 1 to 65536"},
 		{"deadline: 150ms", "deadline: 5", "limits.deadline: must be a duration from 10ms to 10s"},
 		{"deadline: 150ms", "deadline: 5ms", "limits.deadline: must be a duration from 10ms to 10s"},
 		{"interval: 5s", "interval: 61s", "health.interval: must be a duration from 1s to 1m0s"},
@@ -120,7 +151,10 @@ func TestLoadRefusesWholeFiles(t *testing.T) {
 		"[]":                    "must be a mapping",
 		"null":                  "has no value",
 		"1: 2":                  "must be a mapping whose names are text",
-		"version: 1":            "listeners: is missing",
+		"version: 1":            ":1:1: must have listeners, at which the key stores are served, or kms: there is nothing to serve",
+		"version: 1\nkms:":      ":2:5: kms: has no value",
+		"version: 1\nkms: {}":   ":2:6: kms.listeners: is missing",
+		"version: 1\nlisteners": "is not valid YAML",
 		"a: &a [*a]":            "unknown name",
 		"\x00":                  "is not valid YAML",
 		"version: 1\nstores: a": "stores: must be a mapping",
@@ -131,6 +165,82 @@ func TestLoadRefusesWholeFiles(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), FileName)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestLoadRefusesStoresThatNobodyServes(t *testing.T) {
+	text := minimalKMS + "stores: {default: {tokens: [main], keys: [], credentials: credentials/default.json}}\n"
+	if _, err := Load(folder(t, text)); err == nil || !strings.Contains(err.Error(), "hyok.yaml:4:9: stores: must have listeners beside it") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadReportsASharedFileOnce(t *testing.T) {
+	_, err := Load(folder(t, strings.ReplaceAll(full, "tls/server.crt", "none.crt")))
+	if err == nil || strings.Count(err.Error(), "none.crt: does not exist") != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadRefusesIdentities(t *testing.T) {
+	record := func(old, new string) string {
+		const good = `{"accessKeyId": "a", "secretAccessKey": "` + testSecret + `", "account": "111122223333", "arn": "arn:aws:iam::111122223333:user/alice"}`
+		return strings.Replace(good, old, new, 1)
+	}
+	for _, test := range []struct{ text, want string }{
+		{``, "kms.json:1: must be {"},
+		{"{\n\"identities\": [\"" + testSecret + "\"]}", "kms.json:2: must be {"},
+		{record(`"account"`, `"`+testSecret+`"`), "kms.json:1: must be {"},
+		{record(`"111122223333"`, `111122223333`), "kms.json:1: must be {"},
+		{record(`"a"`, `"`+testSecret+`/"`), "identities[0].accessKeyId: must be 1 to 128 of"},
+		{record(`"a"`, `"a", "accessKeyId": "b"`), "kms.json:1: must be {"},
+		{record(`"a"`, `""`), "identities[0].accessKeyId: must be"},
+		{record(testSecret, testSecret+" "), "identities[0].secretAccessKey: must be 1 to 256 printable"},
+		{record(testSecret, strings.Repeat(testSecret, 6)), "identities[0].secretAccessKey: must be"},
+		{record(testSecret, testSecret+"é"), "identities[0].secretAccessKey: must be"},
+		{record(`"account"`, `"sessionToken": "`+testSecret+`\n", "account"`), "identities[0].sessionToken: must be left out, or up to 4096"},
+		{record(`"account"`, `"userId": "`+testSecret+`\"", "account"`), "identities[0].userId: must be left out, or up to 256"},
+		{record(`"account": "111122223333"`, `"account": "11112222333"`), "identities[0].account: must be 12 digits"},
+		{record(`user/alice`, `user/`), "identities[0].arn: must be that of a principal"},
+		{record(`user/alice`, `group/`+testSecret), "identities[0].arn: must be that of a principal"},
+		{record(`iam::111122223333:user`, `sts::111122223333:user`), "identities[0].arn: must be that of a principal"},
+		{record(`user/alice`, `user/`+strings.Repeat("a", 230)), "identities[0].arn: must be that of a principal"},
+		{record(`iam::1111`, `iam::4444`), "identities[0].arn: must have the account that is in account"},
+		{record("", "") + "," + record("", ""), "identities[1].accessKeyId: must be another one than that of identities[0]"},
+	} {
+		path := folder(t, minimalKMS)
+		text := test.text
+		if strings.HasPrefix(text, `{"a`) {
+			text = `{"identities": [` + text + `]}`
+		}
+		put(t, filepath.Join(filepath.Dir(path), "credentials/kms.json"), text)
+		_, err := Load(path)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", text, err, test.want)
+		}
+		if err != nil && strings.Contains(err.Error(), testSecret) {
+			t.Errorf("the error repeats the secret: %v", err)
+		}
+	}
+}
+
+func TestLoadReportsAllErrorsOfIdentities(t *testing.T) {
+	path := folder(t, minimalKMS)
+	put(t, filepath.Join(filepath.Dir(path), "credentials/kms.json"), `{"identities": [{}, {"accessKeyId": "a"}]}`)
+	_, err := Load(path)
+	if err == nil || strings.Count(err.Error(), "kms.json: identities[") != 5 {
+		t.Errorf("got %v, want 3 errors of the first and 2 of the second", err)
+	}
+}
+
+func TestLoadTakesIdentitiesOfOtherPrograms(t *testing.T) {
+	path := folder(t, minimalKMS)
+	put(t, filepath.Join(filepath.Dir(path), "credentials/kms.json"), `{"identities": [
+		{"accessKeyId": "x", "secretAccessKey": "~!\"#", "account": "000000000000", "arn": "arn:aws-us-gov:iam::000000000000:role/a/b/c"},
+		{"accessKeyId": "`+strings.Repeat("Z_9", 42)+`", "secretAccessKey": "`+strings.Repeat("s", 256)+`", "account": "999999999999", "arn": "arn:aws:sts::999999999999:federated-user/bob"}]}`)
+	c, err := Load(path)
+	if err != nil || len(c.KMS.Identities) != 2 {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -161,6 +271,7 @@ func TestLoadRefusesCredentials(t *testing.T) {
 
 func TestLoadRefusesOpenSecrets(t *testing.T) {
 	for name, want := range map[string]string{
+		"credentials/kms.json":     "kms.json: has mode 0644: others than its owner can reach the secrets; run chmod 600 on it",
 		"credentials/default.json": "default.json: has mode 0644: others than its owner can reach the secrets; run chmod 600 on it",
 		"tls/server.key":           "server.key: has mode 0644: everybody can reach this private key; run chmod o= on it",
 	} {

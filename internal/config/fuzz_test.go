@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -10,7 +11,7 @@ import (
 // FuzzLoad loads any text as the configuration: it never panics or repeats a
 // marked value, and what is accepted keeps its meaning when it is written back.
 func FuzzLoad(f *testing.F) {
-	for _, seed := range []string{full, minimal, "", "a: &a [*a]", "version: !!int x", "? {a: b}\n: c", "stores: {a: {keys: [1, CanaryPIN]}}", "<<: {version: 1}"} {
+	for _, seed := range []string{full, minimal, minimalKMS, "kms: {cloudhsm_clusters: {cluster-abcdefghijk: {token: CanaryPIN}, a: {}}, vault: CanaryPIN, data: 1}", "", "a: &a [*a]", "version: !!int x", "? {a: b}\n: c", "stores: {a: {keys: [1, CanaryPIN]}}", "<<: {version: 1}"} {
 		f.Add(seed)
 	}
 	path := folder(f, "")
@@ -53,7 +54,7 @@ func checkEdits(t *testing.T, c *Config, data []byte) {
 			return
 		}
 	}
-	if len(c.Tokens) == 0 {
+	if len(c.Tokens) == 0 || len(c.Listeners) == 0 { // stores need both
 		return
 	}
 	doc, err := parseDocument(c.Path, data)
@@ -101,6 +102,35 @@ func FuzzCredentials(f *testing.F) {
 	})
 }
 
+// FuzzIdentities reads any text as an identities file.
+func FuzzIdentities(f *testing.F) {
+	f.Add(identitiesJSON)
+	f.Add(`{"identities": ["` + testSecret + `"]}`)
+	f.Add(`{"identities": [{"accessKeyId": "` + testSecret + `"}, {"accessKeyId": "` + testSecret + `"}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		all, errs := parseIdentities("file", []byte(text))
+		if err := errors.Join(errs...); err != nil {
+			if strings.Contains(err.Error(), testSecret) {
+				t.Errorf("the error repeats the secret: %v", err)
+			}
+			return
+		}
+		for _, id := range all {
+			if account, ok := AccountOf(id.ARN); !ok || account != id.Account || id.Validate() != nil {
+				t.Errorf("accepted %+v of %q in %q", id, id.ARN, id.Account)
+			}
+		}
+		data, err := encodeIdentities(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, errs := parseIdentities("file", data)
+		if len(errs) > 0 || !reflect.DeepEqual(all, again) {
+			t.Errorf("written back: %v, %v, want %v", again, errs, all)
+		}
+	})
+}
+
 // checkInvariants says once more what users of a Config rely on.
 func checkInvariants(t *testing.T, c *Config) {
 	t.Helper()
@@ -119,7 +149,15 @@ func checkInvariants(t *testing.T, c *Config) {
 			t.Errorf("store %+v", s)
 		}
 	}
-	for _, l := range c.Listeners {
+	if len(c.Listeners) == 0 && c.KMS == nil {
+		t.Error("nothing is served")
+	}
+	if k := c.KMS; k != nil {
+		if c.Token(k.Token) == nil || len(k.Listeners) == 0 || k.Vault == "" || !filepath.IsAbs(k.Data) || k.Cache == 0 || k.MaxInFlight == 0 {
+			t.Errorf("KMS %+v", k)
+		}
+	}
+	for _, l := range c.allListeners() {
 		if l.TLS != nil && (l.TLS.KeyFile == "") == (l.TLS.KeyURI == "") {
 			t.Errorf("listener %s has no key, or two", l.Address)
 		}

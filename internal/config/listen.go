@@ -1,22 +1,29 @@
 package config
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
-func (p *parser) listeners(v value, c *Config) {
+// listeners returns the listeners of a front door, which must not have the
+// addresses of those that are taken.
+func (p *parser) listeners(v value, taken []Listener) []Listener {
+	var all []Listener
 	items := v.items()
 	if v.given() && len(items) == 0 {
 		v.fail("must have at least one listener")
 	}
 	for _, item := range items {
 		l := p.listener(item)
-		for _, other := range c.Listeners {
+		for _, other := range slices.Concat(taken, all) {
 			if conflict(l.Address, other.Address) {
 				item.fail("must have another address than the listeners before it")
 				break
 			}
 		}
-		c.Listeners = append(c.Listeners, l)
+		all = append(all, l)
 	}
+	return all
 }
 
 func (p *parser) listener(v value) Listener {
@@ -70,7 +77,7 @@ func (p *parser) operations(v value, c *Config) {
 	m := v.members("address")
 	v.required(m("address"))
 	c.Operations = m("address").text(validateAddress)
-	for _, l := range c.Listeners {
+	for _, l := range c.allListeners() {
 		if conflict(l.Address, c.Operations) {
 			m("address").fail("must have another address than the listeners")
 		}

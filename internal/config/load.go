@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -17,10 +18,10 @@ import (
 const maxFileSize = 8 << 20
 
 // Load reads the configuration file and the files that it names, and checks
-// them: credentials are well formed, unique and for the owner's eyes alone;
-// certificates match their keys. The profile of a token must be one of profiles,
-// where there are any. The error joins everything that is wrong, each an
-// [*Error].
+// them: credentials and identities are well formed, unique and for the owner's
+// eyes alone; certificates match their keys. The profile of a token must be one
+// of profiles, where there are any. The error joins everything that is wrong,
+// each an [*Error].
 func Load(path string, profiles ...string) (*Config, error) {
 	c, errs := read(path, profiles)
 	errs = append(errs, c.checkFiles()...)
@@ -46,7 +47,7 @@ func read(path string, profiles []string) (*Config, []error) {
 	if err != nil {
 		return &Config{}, []error{fmt.Errorf("find the configuration file: %w", err)}
 	}
-	self := identify(path) // before it is read, so that no later change is missed
+	self := versionOf(path) // before it is read, so that no later change is missed
 	data, err := readFile(path)
 	if err != nil {
 		return &Config{}, []error{err}
@@ -54,14 +55,15 @@ func read(path string, profiles []string) (*Config, []error) {
 	c, errs := parse(path, data, profiles)
 	c.seen = takeSnapshot(c.Files())
 	c.seen[path] = self
-	return c, append(errs, c.readCredentials()...)
+	errs = append(errs, c.readCredentials()...)
+	return c, append(errs, c.readIdentities()...)
 }
 
 // checkFiles checks the files whose contents others use.
 func (c *Config) checkFiles() []error {
 	var errs []error
-	check := func(err error) {
-		if err != nil {
+	check := func(err error) { // once, as listeners share their files
+		if err != nil && !slices.ContainsFunc(errs, func(other error) bool { return other.Error() == err.Error() }) {
 			errs = append(errs, err)
 		}
 	}
@@ -69,13 +71,18 @@ func (c *Config) checkFiles() []error {
 		_, err := readFile(c.SoftHSM2Conf)
 		check(err)
 	}
-	for _, l := range c.Listeners {
+	for _, l := range c.allListeners() {
 		if l.TLS == nil {
 			continue
 		}
 		check(l.TLS.checkCertificate())
-		if l.TLS.ClientCA != "" {
-			check(checkClientCA(l.TLS.ClientCA))
+		check(checkCertificates(l.TLS.ClientCA))
+	}
+	if k := c.KMS; k != nil {
+		check(checkFolder(k.Data))
+		check(checkCertificates(k.ProxyCA))
+		for _, cluster := range k.Clusters {
+			check(checkCertificates(cluster.TrustAnchor))
 		}
 	}
 	return errs
@@ -109,7 +116,25 @@ func (t *TLS) checkCertificate() error {
 	return nil
 }
 
-func checkClientCA(path string) error {
+// checkFolder reports whether there can be a folder at path, which its user makes.
+func checkFolder(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case path == "" || errors.Is(err, fs.ErrNotExist): // reported already, or yet to be made
+		return nil
+	case err != nil:
+		return fileError(path, err)
+	case !info.IsDir():
+		return &Error{File: path, Message: "must be a folder"}
+	}
+	return nil
+}
+
+// checkCertificates checks a file of certificates, where one is named.
+func checkCertificates(path string) error {
+	if path == "" {
+		return nil
+	}
 	data, err := readFile(path)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func parseDocument(path string, data []byte) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, &Error{File: path, Message: "is empty: it must at least have version: 1 and a listener"}
+		return nil, &Error{File: path, Message: "is empty: it must at least have version: 1 and listeners or kms"}
 	} else if err != nil {
 		return nil, syntaxError(path, err)
 	}
@@ -78,7 +78,7 @@ func syntaxError(path string, err error) error {
 }
 
 func (p *parser) config(v value, c *Config) {
-	m := v.members("version", "softhsm2_conf", "tokens", "stores", "listeners", "operations", "limits", "health", "log")
+	m := v.members("version", "softhsm2_conf", "tokens", "stores", "listeners", "kms", "operations", "limits", "health", "log")
 	v.required(m("version"))
 	m("version").integer(1, 1, 1)
 	c.SoftHSM2Conf = p.path(m("softhsm2_conf"))
@@ -88,8 +88,15 @@ func (p *parser) config(v value, c *Config) {
 	for _, e := range m("stores").entries() {
 		c.Stores = append(c.Stores, p.store(e, c))
 	}
-	v.required(m("listeners"))
-	p.listeners(m("listeners"), c)
+	c.Listeners = p.listeners(m("listeners"), nil)
+	c.KMS = p.kms(m("kms"), c)
+	switch {
+	case m("listeners").given() || !v.given():
+	case !m("kms").given():
+		v.fail("must have listeners, at which the key stores are served, or kms: there is nothing to serve")
+	case len(c.Stores) > 0:
+		m("stores").fail("must have listeners beside it, at which they are served")
+	}
 	p.operations(m("operations"), c)
 	p.rest(m, c)
 }
@@ -198,9 +205,10 @@ func rateLimit(v value) *RateLimit {
 	return &RateLimit{PerSecond: perSecond, Burst: m("burst").integer(1, most, perSecond)}
 }
 
-// path returns an absolute path, or "" where there is none.
-func (p *parser) path(v value) string {
-	s := v.text(validatePath)
+// path returns the absolute path of a file, or "" where there is none.
+func (p *parser) path(v value) string { return p.absolute(v.text(validatePath)) }
+
+func (p *parser) absolute(s string) string {
 	if s == "" || filepath.IsAbs(s) {
 		return s
 	}

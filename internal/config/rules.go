@@ -24,6 +24,8 @@ var (
 	keyIDForm   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 	regionForm  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`)
 	subjectForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
+	vaultForm   = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	clusterForm = regexp.MustCompile(`^cluster-[2-7a-zA-Z]{11,16}$`) // CloudHsmClusterId of AWS KMS
 )
 
 // form returns a check against a regular expression.
@@ -73,6 +75,13 @@ func validateNotEmpty(s string) error {
 func validatePath(s string) error {
 	if s == "" || strings.ContainsRune(s, 0) {
 		return errors.New("must be the path of a file")
+	}
+	return nil
+}
+
+func validateFolder(s string) error {
+	if validatePath(s) != nil {
+		return errors.New("must be the path of a folder")
 	}
 	return nil
 }

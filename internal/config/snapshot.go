@@ -10,12 +10,12 @@ import (
 
 // snapshot tells, by path, which files there were. Two equal snapshots mean
 // that nothing has changed.
-type snapshot map[string]identity
+type snapshot map[string]fileVersion
 
-// identity is what changes when a file is written, replaced by a rename, or
+// fileVersion is what changes when a file is written, replaced by a rename, or
 // reached through another symbolic link, as in a Kubernetes volume. The zero
 // value is a file that cannot be reached.
-type identity struct {
+type fileVersion struct {
 	resolved string
 	inode    uint64
 	size     int64
@@ -23,26 +23,26 @@ type identity struct {
 	mode     fs.FileMode
 }
 
-func identify(path string) identity {
+func versionOf(path string) fileVersion {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return identity{}
+		return fileVersion{}
 	}
 	info, err := os.Stat(resolved)
 	if err != nil {
-		return identity{}
+		return fileVersion{}
 	}
-	id := identity{resolved: resolved, size: info.Size(), modified: info.ModTime(), mode: info.Mode()}
+	v := fileVersion{resolved: resolved, size: info.Size(), modified: info.ModTime(), mode: info.Mode()}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		id.inode = stat.Ino
+		v.inode = stat.Ino
 	}
-	return id
+	return v
 }
 
 func takeSnapshot(paths []string) snapshot {
 	s := make(snapshot, len(paths))
 	for _, path := range paths {
-		s[path] = identify(path)
+		s[path] = versionOf(path)
 	}
 	return s
 }
@@ -60,11 +60,18 @@ func (c *Config) Files() []string {
 	for _, s := range c.Stores {
 		add(s.CredentialsFile)
 	}
-	for _, l := range c.Listeners {
+	for _, l := range c.allListeners() {
 		if l.TLS != nil {
 			add(l.TLS.Certificate)
 			add(l.TLS.KeyFile)
 			add(l.TLS.ClientCA)
+		}
+	}
+	if k := c.KMS; k != nil {
+		add(k.IdentitiesFile)
+		add(k.ProxyCA)
+		for _, cluster := range k.Clusters {
+			add(cluster.TrustAnchor)
 		}
 	}
 	return files

@@ -67,7 +67,7 @@ func (w *Watcher) tick() {
 // look returns how the files are, those included that a new text of the
 // configuration names.
 func (w *Watcher) look() snapshot {
-	if self := identify(w.path); self != w.last[w.path] {
+	if self := versionOf(w.path); self != w.last[w.path] {
 		if data, err := readFile(w.path); err == nil {
 			c, _ := parse(w.path, data, nil) // errors are reported by load
 			w.files = c.Files()

@@ -80,6 +80,31 @@ func TestWatchReportsEachChangeOnce(t *testing.T) {
 	}
 }
 
+func TestWatchFollowsTheFilesOfTheKMS(t *testing.T) {
+	w := newWatch(t, full)
+	added := NewIdentity("444455556666")
+	if _, err := AddIdentity(w.path, added); err != nil {
+		t.Fatal(err)
+	}
+	w.ticks(5)
+	w.expect(t, 1, 0)
+	if got := w.configs[0].KMS.Identities; len(got) != 3 || got[2] != added {
+		t.Errorf("identities %v, want the new one too", got)
+	}
+	certificate, _ := newCertificate(t)
+	for i, file := range []string{"tls/hsm.crt", "tls/proxies.crt"} {
+		put(t, w.file(file), certificate)
+		w.ticks(5)
+		w.expect(t, i+2, 0)
+	}
+	put(t, w.file("credentials/kms.json"), "{}")
+	if err := os.Chmod(w.file("credentials/kms.json"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	w.ticks(patience * 2)
+	w.expect(t, 3, 1)
+}
+
 func TestWatchWaitsForTheWholePair(t *testing.T) {
 	w := newWatch(t, full)
 	certificate, key := newCertificate(t)

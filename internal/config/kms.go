@@ -1,0 +1,101 @@
+package config
+
+import (
+	"cmp"
+	"time"
+)
+
+// KMS is the embedded KMS.
+type KMS struct {
+	Token          string // name of the token with the root key and what cannot be wrapped
+	Data           string // path of the folder of its database, which may not be there yet
+	Vault          string // part of the root key's name in the token: 1 to 32 of a-z, 0-9 and '-'
+	IdentitiesFile string
+	Identities     []Identity
+	Listeners      []Listener
+	Clusters       []Cluster     // in the order of the file
+	ProxyCA        string        // path of PEM certificates trusted in XKS proxies beside the system's; may be empty
+	Cache          int           // unwrapped keys that are kept in the token
+	Deadline       time.Duration // for one request
+	MaxInFlight    int           // requests
+}
+
+// Cluster is a token that CreateCustomKeyStore finds as an AWS CloudHSM cluster.
+type Cluster struct {
+	ID          string // matches cluster-[2-7a-zA-Z]{11,16}
+	Token       string // name; no two clusters have the same
+	TrustAnchor string // path of the PEM certificate that its users must name; empty for any
+}
+
+// The bounds of kms.deadline. A front door takes 10 seconds at most to read a
+// request and to write its answer.
+const (
+	minKMSDeadline = 100 * time.Millisecond
+	maxKMSDeadline = 8 * time.Second
+)
+
+// kms returns nil where the embedded KMS is not configured. Tokens and the other
+// listeners of c are there already.
+func (p *parser) kms(v value, c *Config) *KMS {
+	if !v.given() {
+		return nil
+	}
+	m := v.members("token", "data", "vault", "identities", "listeners", "cloudhsm_clusters", "xks_proxies", "cache", "deadline", "max_in_flight")
+	for _, name := range []string{"token", "identities", "listeners"} {
+		v.required(m(name))
+	}
+	return &KMS{
+		Token:          m("token").text(c.checkToken),
+		Data:           p.absolute(cmp.Or(m("data").text(validateFolder), "kms")),
+		Vault:          cmp.Or(m("vault").text(form(vaultForm, "a name: 1 to 32 of a-z, 0-9 and '-'")), "default"),
+		IdentitiesFile: p.identitiesFile(m("identities"), c),
+		Listeners:      p.listeners(m("listeners"), c.Listeners),
+		Clusters:       p.clusters(m("cloudhsm_clusters"), c),
+		ProxyCA:        p.proxyCA(m("xks_proxies")),
+		Cache:          m("cache").integer(16, 65536, 4096),
+		Deadline:       m("deadline").duration(minKMSDeadline, maxKMSDeadline, 5*time.Second),
+		MaxInFlight:    m("max_in_flight").integer(1, 65536, 512),
+	}
+}
+
+func (p *parser) identitiesFile(v value, c *Config) string {
+	file := p.path(v)
+	for i := range c.Stores {
+		if file != "" && file == c.Stores[i].CredentialsFile {
+			v.fail("must be another file than the credentials of the store %s", c.Stores[i].Name)
+		}
+	}
+	return file
+}
+
+func (p *parser) clusters(v value, c *Config) []Cluster {
+	var all []Cluster
+	for _, e := range v.entries() {
+		cluster := p.cluster(e, c)
+		for _, other := range all {
+			// As of AWS's clusters, one key store at a time may stand on a token.
+			if other.ID != "" && cluster.Token != "" && cluster.Token == other.Token {
+				e.fail("must have another token than %s", other.ID)
+			}
+		}
+		all = append(all, cluster)
+	}
+	return all
+}
+
+func (p *parser) cluster(e entry, c *Config) Cluster {
+	id := e.key.node.Value
+	if !clusterForm.MatchString(id) {
+		e.key.fail("must be a cluster id: cluster- and 11 to 16 of a-z, A-Z and 2-7")
+		id = ""
+	}
+	m := e.members("token", "trust_anchor")
+	e.required(m("token"))
+	return Cluster{ID: id, Token: m("token").text(c.checkToken), TrustAnchor: p.path(m("trust_anchor"))}
+}
+
+func (p *parser) proxyCA(v value) string {
+	m := v.members("ca")
+	v.required(m("ca"))
+	return p.path(m("ca"))
+}
