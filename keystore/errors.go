@@ -37,6 +37,18 @@ var (
 	ErrClosed = errors.New("token is closed")
 	// ErrUnsupported: the token cannot do what was asked.
 	ErrUnsupported = errors.New("not supported by the token")
+	// ErrRootKey: the root key of a vault is gone from the token, or the token
+	// does not permit its use any more, so that nothing wrapped under it opens.
+	ErrRootKey = errors.New("root key is not usable")
+	// ErrInvalidMaterial: what was to be imported, or a wrapped key, is damaged
+	// or not encrypted as it should be. The token is known to be well.
+	ErrInvalidMaterial = errors.New("invalid key material")
+	// ErrMaterialSpec: the key material is of another kind or length than the
+	// operation needs.
+	ErrMaterialSpec = errors.New("key material of another kind")
+	// ErrInvalidPublicKey: a public key is malformed or not on the curve of the
+	// private key that it is to be used with.
+	ErrInvalidPublicKey = errors.New("invalid public key")
 )
 
 // TokenError is a PKCS#11 call that failed for a reason that lies in the token,
@@ -71,7 +83,7 @@ func isCode(err error, codes ...uint) bool {
 // isHandleGone reports whether err says that an object handle names nothing
 // any more.
 func isHandleGone(err error) bool {
-	return isCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID)
+	return isCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_UNWRAPPING_KEY_HANDLE_INVALID)
 }
 
 // isSessionLost reports whether err says that the session, or its login, is no

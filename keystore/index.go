@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,9 +83,29 @@ func (x *keyIndex) init() { x.keys.Store(&map[string]*Key{}) }
 
 func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 
+// external returns how many external keys there are.
+func (x *keyIndex) external() int {
+	n := 0
+	for id := range x.load() {
+		if !isReserved(id) {
+			n++
+		}
+	}
+	return n
+}
+
 // Find returns the key with this id. A known id costs no call of the module; an
-// unknown one costs at most one search for all who ask at the same time.
+// unknown one costs at most one search for all who ask at the same time. The
+// keys of a Vault are not found.
 func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
+	if isReserved(id) {
+		return nil, t.notFound(id)
+	}
+	return t.find(ctx, id)
+}
+
+// find is Find for keys of a Vault too, whose ids are their labels.
+func (t *Token) find(ctx context.Context, id string) (*Key, error) {
 	k, ok := t.index.load()[id]
 	if !ok || k.partial {
 		var err error
@@ -98,10 +119,11 @@ func (t *Token) Find(ctx context.Context, id string) (*Key, error) {
 	return k, nil
 }
 
-// Has reports whether the index has a key with this id, without a search.
+// Has reports whether the index has an external key with this id, without a
+// search.
 func (t *Token) Has(id string) bool {
 	_, ok := t.index.load()[id]
-	return ok
+	return ok && !isReserved(id)
 }
 
 // locate returns a key that has a version (0: any) after a search (see refresh);
@@ -312,8 +334,30 @@ func (t *Token) forget(id string, gone *version) {
 	x.stale = true // it may be there under another handle
 }
 
-// objects returns the external keys with a label, or all of them. Those that are
-// known are not asked again.
+// enter adds an object that was just made to the index. A search that had begun
+// before may take it away again; whoever asks for it then causes another.
+func (t *Token) enter(o object) {
+	x := &t.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keys := maps.Clone(x.load())
+	for id, k := range buildKeys(t, []object{o}, nil) {
+		keys[id] = k
+	}
+	x.keys.Store(&keys)
+}
+
+// leave takes a key whose objects were destroyed out of the index.
+func (t *Token) leave(id string) {
+	if k, ok := t.index.load()[id]; ok {
+		for _, v := range k.versions {
+			t.forget(id, v)
+		}
+	}
+}
+
+// objects returns the keys of the index with a label, or all of them. Those that
+// are known are not asked again.
 func (w *worker) objects(label string, known map[pkcs11.ObjectHandle]object) ([]object, error) {
 	const tries = 3 // an object that goes while we look may have got another handle
 	for n := 1; ; n++ {
@@ -397,8 +441,8 @@ func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandl
 }
 
 // describe reads what the index needs of one object; ok is false for objects
-// that are no external keys: of another length than 256 bits, without a label,
-// or hyok's own.
+// that are not in it: of another length than 256 bits, without a label, or
+// hyok's own but for the resident keys of vaults.
 func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) {
 	wanted := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
@@ -426,5 +470,5 @@ func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) 
 			}
 		}
 	}
-	return o, o.label != "" && !isReserved(o.label), nil
+	return o, o.label != "" && (!isReserved(o.label) || strings.HasPrefix(o.label, residentPrefix)), nil
 }

@@ -117,6 +117,9 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 
 // Describe asks the token for the present state of a key and its versions.
 func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
+	if isReserved(id) {
+		return KeyInfo{}, t.notFound(id)
+	}
 	var info KeyInfo
 	err := t.doSearch(ctx, func(w *worker) error {
 		found, err := w.unambiguous(id)
@@ -183,6 +186,7 @@ func (w *worker) keysOnce() ([]KeyInfo, error) {
 		return nil, err
 	}
 	groups := byLabel(objects)
+	maps.DeleteFunc(groups, func(id string, _ []numbered) bool { return isReserved(id) })
 	infos := make([]KeyInfo, 0, len(groups))
 	for _, id := range slices.Sorted(maps.Keys(groups)) {
 		info, err := w.keyInfo(id, groups[id])
@@ -255,6 +259,9 @@ func (w *worker) attributesOneByOne(h pkcs11.ObjectHandle, wanted []*pkcs11.Attr
 // DestroyKey deletes one version of a key from the token, or all of them
 // (number 0), for ever.
 func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error {
+	if isReserved(id) {
+		return t.notFound(id)
+	}
 	err := t.admin(ctx, func(w *worker) error {
 		found, err := w.versions(id)
 		if err != nil {
@@ -281,6 +288,9 @@ func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error 
 // withdraws CKA_ENCRYPT and CKA_DECRYPT, so that it holds for every user of the
 // token, and marks the key with what to give back.
 func (t *Token) SetEnabled(ctx context.Context, id string, enabled bool) error {
+	if isReserved(id) {
+		return t.notFound(id)
+	}
 	return t.admin(ctx, func(w *worker) error {
 		found, err := w.unambiguous(id)
 		if err != nil {

@@ -23,6 +23,9 @@ type worker struct {
 	calls   chan *call           // capacity 1; closed to end the goroutine
 	ended   chan error           // receives what closing the session answered; capacity 1
 	pooled  bool                 // fixed: goes back to the pool after each call
+	write   bool                 // fixed: the session is a read-write one
+	epoch   uint64               // sessionCount.losses when the session was opened; owned by the goroutine
+	over    *atomic.Bool         // set when the session is closed; owned by the goroutine, not what it points to
 }
 
 // call is one whole operation on its way to a worker.
@@ -83,7 +86,7 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 		drop()
 		t.leaveChange()
 	}
-	w, err := t.newWorker(false)
+	w, err := t.newWorker(adminWorker)
 	if err != nil {
 		leave()
 		return err
@@ -139,7 +142,7 @@ func (t *Token) acquire(ctx context.Context) (*worker, error) {
 		return w, nil
 	default:
 	}
-	if w, err := t.newWorker(true); w != nil || err != nil {
+	if w, err := t.newWorker(pooledWorker); w != nil || err != nil {
 		return w, err
 	}
 	select {
@@ -152,9 +155,19 @@ func (t *Token) acquire(ctx context.Context) (*worker, error) {
 	}
 }
 
+// workerKind says what a worker is for.
+type workerKind int
+
+const (
+	pooledWorker workerKind = iota // for whoever comes
+	adminWorker                    // for one caller who makes or changes token objects
+	keeperWorker                   // for the session objects of a vault
+)
+
 // newWorker makes a worker; nil if there are enough in the pool.
-func (t *Token) newWorker(pooled bool) (*worker, error) {
-	w := &worker{t: t, calls: make(chan *call, 1), ended: make(chan error, 1), pooled: pooled}
+func (t *Token) newWorker(kind workerKind) (*worker, error) {
+	pooled := kind == pooledWorker
+	w := &worker{t: t, calls: make(chan *call, 1), ended: make(chan error, 1), pooled: pooled, write: kind == adminWorker}
 	t.life.mu.Lock()
 	defer t.life.mu.Unlock()
 	switch {
@@ -214,6 +227,9 @@ func (w *worker) perform(c *call) error {
 		if err == nil {
 			err = c.run(w)
 		}
+		if isSessionLost(err) {
+			w.t.sessions.losses.CompareAndSwap(w.epoch, w.epoch+1)
+		}
 		if again || !w.pooled || !isSessionLost(err) {
 			return err
 		}
@@ -222,15 +238,19 @@ func (w *worker) perform(c *call) error {
 	}
 }
 
+// openSession opens the session unless it is open. One that was opened before
+// others found out that the token had lost its sessions is not to be trusted.
 func (w *worker) openSession() error {
-	if w.open {
+	if w.open && w.epoch == w.t.sessions.losses.Load() {
 		return nil
 	}
-	s, err := w.t.openSession(!w.pooled)
+	_ = w.closeSession() // it may be lost
+	w.epoch = w.t.sessions.losses.Load()
+	s, err := w.t.openSession(w.write)
 	if err != nil {
 		return err
 	}
-	w.session, w.open = s, true
+	w.session, w.open, w.over = s, true, new(atomic.Bool)
 	w.t.sessions.open.Add(1)
 	return nil
 }
@@ -240,6 +260,7 @@ func (w *worker) closeSession() error {
 		return nil
 	}
 	w.open = false
+	w.over.Store(true)
 	w.t.sessions.open.Add(-1)
 	return w.t.closeSession(w.session)
 }
@@ -267,6 +288,8 @@ func (w *worker) breaks(err error) bool {
 		pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_DATA_LEN_RANGE,
 		pkcs11.CKR_ATTRIBUTE_READ_ONLY, pkcs11.CKR_ATTRIBUTE_SENSITIVE, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
 		pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_MECHANISM_PARAM_INVALID,
+		pkcs11.CKR_UNWRAPPING_KEY_HANDLE_INVALID, pkcs11.CKR_WRAPPING_KEY_HANDLE_INVALID, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE,
+		pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_UNEXTRACTABLE, pkcs11.CKR_DOMAIN_PARAMS_INVALID,
 		pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_SESSION_READ_ONLY)
 }
 

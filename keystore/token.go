@@ -62,6 +62,7 @@ type Token struct {
 type lifetime struct {
 	mu      sync.Mutex
 	closed  bool           // nothing may start any more; guarded by mu
+	vaults  []*Vault       // opened and not closed; guarded by mu
 	workers int            // of the pool; guarded by mu
 	running sync.WaitGroup // of all goroutines; Add under mu and while not closed
 	over    chan struct{}  // closed when the module was given up
@@ -182,8 +183,11 @@ func (t *Token) Close(ctx context.Context) error {
 // shutDown ends the workers as they become free and then gives up the module.
 func (t *Token) shutDown() {
 	t.life.mu.Lock()
-	workers := t.life.workers // it stays so, since the token is closed
+	workers, vaults := t.life.workers, t.life.vaults // they stay so, since the token is closed
 	t.life.mu.Unlock()
+	for _, v := range vaults {
+		v.keepers.end()
+	}
 	var errs []error
 	for range workers {
 		w := t.nextIdle()
@@ -284,7 +288,7 @@ func (t *Token) Stats() Stats {
 	t.life.mu.Unlock()
 	return Stats{
 		Sessions: int(t.sessions.open.Load()), SessionLimit: t.sessions.limit, Busy: max(workers-len(t.idle), 0),
-		Stuck: int(t.sessions.stuck.Load()), Keys: len(t.index.load()),
+		Stuck: int(t.sessions.stuck.Load()), Keys: t.index.external(),
 		Copies: int(t.copies.alive.Load()), CopyAge: time.Duration(t.copies.worstAge.Load()),
 		Calls: t.sessions.calls.Load(), Failures: t.sessions.failures.Load(),
 	}
@@ -293,7 +297,8 @@ func (t *Token) Stats() Stats {
 // sessionCount counts sessions and calls. All fields but limit are updated
 // without a lock.
 type sessionCount struct {
-	limit    int // fixed when the token is opened
+	limit    int           // fixed when the token is opened
+	losses   atomic.Uint64 // how often all sessions were lost, as far as noticed
 	open     atomic.Int32
 	stuck    atomic.Int32
 	calls    atomic.Uint64

@@ -1,0 +1,244 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// ImportAlgorithm says how key material that is to be imported is encrypted under
+// an RSA key.
+type ImportAlgorithm string
+
+// The ways to encrypt key material. RSA_AES_KEY_WRAP is an AES key by RSAES-OAEP,
+// as long as the modulus, and behind it the material under that AES key by AES
+// key wrap with padding (RFC 5649).
+const (
+	ImportOAEPSHA1      ImportAlgorithm = "RSAES_OAEP_SHA_1"
+	ImportOAEPSHA256    ImportAlgorithm = "RSAES_OAEP_SHA_256"
+	ImportKeyWrapSHA1   ImportAlgorithm = "RSA_AES_KEY_WRAP_SHA_1"
+	ImportKeyWrapSHA256 ImportAlgorithm = "RSA_AES_KEY_WRAP_SHA_256"
+)
+
+func (a ImportAlgorithm) parts() (hash crypto.Hash, twoSteps bool, err error) {
+	switch a {
+	case ImportOAEPSHA1:
+		return crypto.SHA1, false, nil
+	case ImportOAEPSHA256:
+		return crypto.SHA256, false, nil
+	case ImportKeyWrapSHA1:
+		return crypto.SHA1, true, nil
+	case ImportKeyWrapSHA256:
+		return crypto.SHA256, true, nil
+	}
+	return 0, false, fmt.Errorf("%w: %s is no way to encrypt key material", ErrUnsupported, printable(string(a)))
+}
+
+// ImportEncrypted stores key material, in the form that Import takes, that is
+// encrypted under the public key of wrapping, an RSA pair of this vault.
+// ErrInvalidMaterial: it does not decrypt, or what comes out is not decodable;
+// ErrMaterialSpec: it is of another kind or length than spec says.
+//
+// AES, HMAC and RSA material never leaves the token in the clear, with two
+// exceptions that SoftHSM2 demands, which knows OAEP with SHA-1 only:
+// with ImportOAEPSHA256 the material, and with ImportKeyWrapSHA256 the AES key
+// that it is wrapped under, is for a moment in this process, and wiped at once.
+// Elliptic curve material always is, since a token tells no public key of a
+// private one that it has unwrapped.
+func (v *Vault) ImportEncrypted(ctx context.Context, id string, spec Spec, wrapping Material, algorithm ImportAlgorithm, encrypted []byte) (Material, error) {
+	s, err := v.check(id, spec)
+	if err != nil {
+		return Material{}, err
+	}
+	t := transport{material: &wrapping}
+	if t.shape, err = v.expect(&wrapping, "unwrap key material", familyRSA); err != nil {
+		return Material{}, err
+	}
+	if t.hash, t.twoSteps, err = algorithm.parts(); err != nil {
+		return Material{}, err
+	}
+	if err := t.split(encrypted); err != nil {
+		return Material{}, fmt.Errorf("import key %s: %w", id, err)
+	}
+	m, err := v.importTransported(ctx, id, spec, s, t)
+	if err != nil {
+		return Material{}, fmt.Errorf("import key %s: %w", id, err)
+	}
+	return m, nil
+}
+
+// transport is encrypted key material on its way.
+type transport struct {
+	material *Material // RSA pair
+	shape    shape     // of that
+	hash     crypto.Hash
+	twoSteps bool
+	block    []byte // RSA ciphertext
+	rest     []byte // under the AES key in block; two steps only
+}
+
+// split takes encrypted apart and checks what can be checked without a key.
+func (t *transport) split(encrypted []byte) error {
+	own, size := bytes.Clone(encrypted), t.shape.bytes
+	t.block = own
+	if t.twoSteps {
+		if len(own) <= size {
+			return fmt.Errorf("%w: it has %d bytes: %d are the AES key and the material follows", ErrInvalidMaterial, len(own), size)
+		}
+		t.block, t.rest = own[:size:size], own[size:]
+		if len(t.rest) < 16 || len(t.rest)%8 != 0 {
+			return fmt.Errorf("%w: %d bytes behind the AES key are no wrapped key", ErrInvalidMaterial, len(t.rest))
+		}
+	}
+	return asMaterial(t.material.checkCiphertext(t.shape, t.block))
+}
+
+// asMaterial says of a wrong ciphertext that it is wrong key material.
+func asMaterial(err error) error {
+	if errors.Is(err, ErrInvalidCiphertext) {
+		return fmt.Errorf("%w: %v", ErrInvalidMaterial, err)
+	}
+	return err
+}
+
+func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
+	inToken := s.secret() && (t.twoSteps || t.hash == crypto.SHA1) || s.family == familyRSA && t.twoSteps
+	if inToken {
+		return v.unwrapTransported(ctx, id, spec, s, t)
+	}
+	material, err := v.DecryptOAEP(ctx, t.material, t.hash, t.block)
+	if err != nil {
+		return Material{}, asMaterial(err)
+	}
+	defer func() { clear(material) }()
+	if t.twoSteps {
+		key := material
+		material, err = unwrapKWP(key, t.rest)
+		clear(key)
+		if err != nil {
+			return Material{}, err
+		}
+	}
+	return v.Import(ctx, id, spec, material)
+}
+
+// unwrapTransported decrypts material in the token and wraps it there.
+func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
+	var out Material
+	err := v.use(ctx, t.material, t.shape, func() keyCall {
+		return keyCall{run: func(w *worker, h pkcs11.ObjectHandle) error {
+			m, err := v.wrapOnce(w, spec, s, func(w *worker) (product, error) { return w.unwrapTransport(s, t, h) })
+			if err == nil {
+				m.ID = id
+				out = m
+			}
+			return err
+		}}
+	})
+	if err != nil {
+		return Material{}, err // the call may still write to out
+	}
+	return out, nil
+}
+
+// unwrapTransport makes a session object of encrypted material.
+func (w *worker) unwrapTransport(s shape, t transport, rsaKey pkcs11.ObjectHandle) (p product, err error) {
+	template := s.template(storage{extractable: true})
+	if !t.twoSteps {
+		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, []*pkcs11.Mechanism{oaepSHA1()}, rsaKey, t.block, template)
+	} else {
+		var key pkcs11.ObjectHandle
+		if key, err = w.transportKey(t, rsaKey); err != nil {
+			return p, err
+		}
+		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, keyWrap(), key, t.rest, template)
+		if destroyed := w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, key)); destroyed != nil {
+			return p, errors.Join(err, destroyed)
+		}
+	}
+	if isHandleGone(err) {
+		return p, w.fail("C_UnwrapKey", err)
+	} else if err != nil {
+		return p, w.refused("C_UnwrapKey", err)
+	}
+	if p.public, err = w.inspect(s, p.handle); err != nil {
+		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
+	}
+	return p, err
+}
+
+// transportKey makes a session object of the AES key in an RSA block.
+func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
+	ctx := w.t.module.ctx
+	template := append(shape{family: familyAES}.identity(), storage{}.attributes()...)
+	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true))
+	if t.hash == crypto.SHA1 {
+		h, err := ctx.UnwrapKey(w.session, []*pkcs11.Mechanism{oaepSHA1()}, rsaKey, t.block, template)
+		switch {
+		case isHandleGone(err):
+			err = w.fail("C_UnwrapKey", err)
+		case err != nil:
+			err = w.refused("C_UnwrapKey", err)
+		}
+		return h, err
+	}
+	key, err := w.decryptOAEP(rsaKey, t.hash, t.block)
+	if err != nil {
+		return 0, asMaterial(err)
+	}
+	defer clear(key)
+	if n := len(key); n != 16 && n != 24 && n != 32 {
+		return 0, fmt.Errorf("%w: it is wrapped under an AES key of %d bytes", ErrInvalidMaterial, n)
+	}
+	h, err := ctx.CreateObject(w.session, append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE, key)))
+	return h, w.fail("C_CreateObject", err)
+}
+
+// inspect checks what was unwrapped without having been seen, and returns the
+// public key of a pair.
+func (w *worker) inspect(s shape, h pkcs11.ObjectHandle) ([]byte, error) {
+	if s.secret() {
+		values, err := w.values(h, pkcs11.CKA_VALUE_LEN)
+		if err == nil && ulong(values[0]) != uint64(s.bytes) {
+			err = fmt.Errorf("%w: it has %d bytes instead of %d", ErrMaterialSpec, ulong(values[0]), s.bytes)
+		}
+		return nil, err
+	}
+	public, err := w.readPublic(s, h)
+	if err != nil {
+		return nil, err
+	}
+	key, err := decodeRSA(public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidMaterial, err)
+	}
+	if key.N.BitLen() != 8*s.bytes {
+		return nil, fmt.Errorf("%w: its modulus has %d bits instead of %d", ErrMaterialSpec, key.N.BitLen(), 8*s.bytes)
+	}
+	return public, w.provePair(s, h, key)
+}
+
+// provePair has an RSA private key sign something: nobody has seen whether its
+// numbers fit together.
+func (w *worker) provePair(s shape, h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+	digest := make([]byte, crypto.SHA256.Size())
+	_, _ = rand.Read(digest) // never fails
+	input, mechanism, err := s.signing(SignPKCS1v15, crypto.SHA256, digest)
+	if err != nil {
+		return err
+	}
+	signature, err := w.sign(h, mechanism, input)
+	if err != nil {
+		return w.refused("C_Sign", err)
+	}
+	if rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature) != nil {
+		return fmt.Errorf("%w: its numbers are not those of an RSA key", ErrInvalidMaterial)
+	}
+	return nil
+}

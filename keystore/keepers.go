@@ -1,0 +1,105 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// keepers are the sessions in which a vault's unwrapped keys live. None of them
+// is pooled, since session objects die with the session that made them. There
+// are several, so that one call that hangs does not keep all keys from being
+// unwrapped. They are read-only: from them no mistake deletes a token object.
+type keepers struct {
+	t     *Token
+	limit int
+	idle  chan *worker // capacity limit
+
+	mu    sync.Mutex
+	made  int  // guarded by mu
+	ended bool // guarded by mu
+}
+
+const (
+	keeperLimit = 4
+	// fewSessions is from where on a token's own limit leaves room for keeperLimit.
+	fewSessions = 64
+)
+
+func (k *keepers) init(t *Token) {
+	k.t, k.limit = t, keeperLimit
+	if most := t.info.MaxSessions; most != 0 && most < fewSessions {
+		k.limit = 1
+	}
+	k.idle = make(chan *worker, k.limit)
+}
+
+// run runs f on a keeper's session, once more if the session turns out to be
+// lost. As with Token.do, f may outlive run.
+func (k *keepers) run(ctx context.Context, f func(*worker) error) error {
+	for again := false; ; again = true {
+		w, err := k.take(ctx)
+		if err != nil {
+			return err
+		}
+		err = k.t.await(ctx, w, f, func() { k.idle <- w }, nil)
+		if again || !isSessionLost(err) {
+			return err
+		}
+	}
+}
+
+// take returns a keeper that is free, or makes one while there are few.
+func (k *keepers) take(ctx context.Context) (*worker, error) {
+	select {
+	case w := <-k.idle:
+		return w, nil
+	default:
+	}
+	if w, err := k.make(); w != nil || err != nil {
+		return w, err
+	}
+	select {
+	case w := <-k.idle:
+		return w, nil
+	case <-k.t.background.Done():
+		return nil, k.t.closedError()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("token %s: %w to unwrap keys in: %w", k.t.name, ErrBusy, ctx.Err())
+	}
+}
+
+func (k *keepers) make() (*worker, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.ended:
+		return nil, k.t.closedError()
+	case k.made == k.limit:
+		return nil, nil
+	}
+	w, err := k.t.newWorker(keeperWorker)
+	if err == nil {
+		k.made++
+	}
+	return w, err
+}
+
+// end closes the keepers as they become free, and does not wait for that.
+func (k *keepers) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return
+	}
+	k.ended = true
+	go func(n int) {
+		for range n {
+			w := <-k.idle
+			close(w.calls)
+			if err := <-w.ended; err != nil {
+				k.t.log.Warn("a session of a vault could not be closed", "error", err)
+			}
+		}
+	}(k.made)
+}

@@ -1,0 +1,263 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Everything wrapped hangs on the root key, so its end is the end of all of that,
+// see Vault. It is looked at by the operations themselves: by one of them every
+// rootRound, and by each of them once the last good look is rootForce ago.
+const (
+	rootRound = 300 * time.Millisecond
+	rootForce = 700 * time.Millisecond
+	rootTries = 3 // of what finds that the root key has another handle
+)
+
+// errRootMoved says that the root key is not under its known handle any more.
+var errRootMoved = errors.New("the root key is not where it was")
+
+// rootKey is the root key of a vault and what is known of it.
+type rootKey struct {
+	v     *Vault
+	label string
+
+	object   atomic.Pointer[rootObject] // nil: to be searched for
+	checked  atomic.Int64               // token clock when the last good look began
+	checking atomic.Bool                // somebody looks
+	worstAge atomic.Int64               // nanoseconds, see VaultStats.RootAge
+
+	searching chan struct{} // capacity 1: held by who searches
+	// Owned by who holds searching:
+	missed time.Duration // token clock when a search ended that did not find it; 0: it was found
+	took   time.Duration // how long that search took
+}
+
+// rootObject is the token object of the root key. CKA_ID has random bytes: an
+// object with another one is another key.
+type rootObject struct {
+	handle pkcs11.ObjectHandle
+	ckaID  []byte
+	epoch  uint64 // sessionCount.losses when it was known to be there
+}
+
+func (r *rootKey) init(v *Vault) {
+	r.v, r.label = v, rootPrefix+v.name
+	r.searching = make(chan struct{}, 1)
+}
+
+// open finds the root key or makes it.
+func (r *rootKey) open(ctx context.Context) error {
+	err := r.search(ctx, false)
+	if !errors.Is(err, ErrRootKey) {
+		return err
+	}
+	const tries = 5
+	for n := 1; ; n++ {
+		err := r.v.t.admin(ctx, r.make)
+		if !errors.Is(err, ErrKeyExists) || n == tries {
+			if err != nil {
+				return fmt.Errorf("make the root key %s: %w", r.label, err)
+			}
+			return r.search(ctx, true)
+		}
+		// Another process did the same, and both have taken theirs away.
+		select {
+		case <-time.After(time.Duration(n) * 20 * time.Millisecond * time.Duration(1+time.Now().UnixNano()%5)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// make makes the root key unless it is there. As in create, whoever finds a twin
+// of what he made takes his own away.
+func (r *rootKey) make(w *worker) error {
+	before, err := w.findKeys(r.label)
+	if err != nil || len(before) > 0 {
+		return err
+	}
+	h, err := w.generate(rootTemplate(r.label))
+	if err != nil {
+		return err
+	}
+	after, err := w.findKeys(r.label)
+	if err == nil && len(after) == 1 {
+		return nil
+	}
+	if err == nil {
+		err = ErrKeyExists
+	}
+	return errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, h)))
+}
+
+// rootTemplate returns the attributes of a root key: it wraps and unwraps, and
+// never leaves the token.
+func rootTemplate(label string) []*pkcs11.Attribute {
+	template := shape{family: familyAES}.identity()
+	template = append(template, storage{label: label, onToken: true}.attributes()...)
+	template = append(template,
+		pkcs11.NewAttribute(pkcs11.CKA_ID, newMark(1).bytes()),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, true), // or its usage could not be withdrawn
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, true),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true),
+	)
+	for _, never := range []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_SIGN, pkcs11.CKA_VERIFY, pkcs11.CKA_DERIVE} {
+		template = append(template, pkcs11.NewAttribute(never, false))
+	}
+	return template
+}
+
+// search looks for the root key, unless somebody has found it meanwhile. One
+// that is gone is searched for only now and then, unless now is true.
+func (r *rootKey) search(ctx context.Context, now bool) error {
+	t := r.v.t
+	if err := t.pass(ctx, r.searching); err != nil {
+		return err
+	}
+	defer func() { <-r.searching }()
+	if r.object.Load() != nil {
+		return nil
+	}
+	if !now && r.missed != 0 && t.clock()-r.missed < max(minScanGap, scanShare*r.took) {
+		return r.gone()
+	}
+	begin := t.clock()
+	found, err := r.find(ctx)
+	if errors.Is(err, ErrRootKey) {
+		r.missed, r.took = t.clock(), t.clock()-begin
+		r.v.cache.flush()
+	}
+	if err != nil {
+		return err
+	}
+	r.missed = 0
+	r.object.Store(found)
+	r.checked.Store(0) // the next operation looks what is permitted
+	return nil
+}
+
+func (r *rootKey) find(ctx context.Context) (*rootObject, error) {
+	var found []*rootObject
+	err := r.v.t.doSearch(ctx, func(w *worker) error {
+		handles, err := w.findKeys(r.label)
+		if err != nil {
+			return err
+		}
+		var objects []*rootObject
+		for _, h := range handles {
+			_, id, err := w.rootState(h)
+			if err != nil {
+				return err
+			}
+			objects = append(objects, &rootObject{handle: h, ckaID: id, epoch: w.epoch})
+		}
+		found = objects
+		return nil
+	})
+	switch {
+	case isHandleGone(err):
+		return nil, r.gone()
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, r.gone()
+	case len(found) > 1:
+		return nil, fmt.Errorf("root key %s in token %s: %w: %d objects have this label; delete all but the one that the vault was used with", r.label, r.v.t.name, ErrKeyAmbiguous, len(found))
+	}
+	return found[0], nil
+}
+
+func (r *rootKey) gone() error {
+	return fmt.Errorf("%w: no key labelled %s is in token %s, so that nothing wrapped under it can be used", ErrRootKey, r.label, r.v.t.name)
+}
+
+// usable returns the root key if it was looked at lately, and looks at it
+// otherwise; errRootMoved means that it has to be searched for.
+func (r *rootKey) usable(w *worker) (*rootObject, error) {
+	now, o := w.t.clock(), r.object.Load()
+	if o == nil {
+		return nil, errRootMoved
+	}
+	age := now - time.Duration(r.checked.Load())
+	fresh := age < rootForce && r.checked.Load() != 0 && o.epoch == w.t.sessions.losses.Load()
+	if fresh {
+		if age < rootRound || !r.checking.CompareAndSwap(false, true) {
+			r.noteAge(age)
+			return o, nil
+		}
+		defer r.checking.Store(false)
+	}
+	return r.look(w, o)
+}
+
+// look looks at the root key in the token.
+func (r *rootKey) look(w *worker, o *rootObject) (*rootObject, error) {
+	begin, epoch := w.t.clock(), w.t.sessions.losses.Load()
+	permitted, id, err := w.rootState(o.handle)
+	switch {
+	case isHandleGone(err), err == nil && !bytes.Equal(id, o.ckaID):
+		r.object.CompareAndSwap(o, nil)
+		r.v.cache.flush()
+		return nil, errRootMoved
+	case err != nil:
+		return nil, err
+	case !permitted:
+		r.checked.Store(0)
+		r.v.cache.flush()
+		return nil, fmt.Errorf("%w: token %s does not permit to unwrap with %s (CKA_UNWRAP is false)", ErrRootKey, w.t.name, r.label)
+	}
+	if o.epoch != epoch {
+		seen := &rootObject{handle: o.handle, ckaID: o.ckaID, epoch: epoch}
+		r.object.CompareAndSwap(o, seen)
+		o = seen
+	}
+	r.checked.Store(int64(begin))
+	return o, nil
+}
+
+func (r *rootKey) noteAge(age time.Duration) {
+	if was := r.worstAge.Load(); int64(age) > was {
+		r.worstAge.CompareAndSwap(was, int64(age))
+	}
+}
+
+// rootState reads what the token permits with a root key, and its CKA_ID.
+func (w *worker) rootState(h pkcs11.ObjectHandle) (permitted bool, id []byte, err error) {
+	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, nil),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, nil),
+	})
+	if err != nil {
+		return false, nil, w.fail("C_GetAttributeValue", err)
+	}
+	for _, a := range attrs {
+		switch a.Type {
+		case pkcs11.CKA_UNWRAP:
+			permitted = boolean(a.Value)
+		case pkcs11.CKA_ID:
+			id = a.Value
+		}
+	}
+	return permitted, id, nil
+}
+
+// rooted runs what needs the root key, and again when the key has been found
+// under another handle.
+func (v *Vault) rooted(ctx context.Context, attempt func() error) error {
+	for n := 1; ; n++ {
+		err := attempt()
+		if !errors.Is(err, errRootMoved) || n == rootTries {
+			return err
+		}
+		if err := v.root.search(ctx, false); err != nil {
+			return err
+		}
+	}
+}
