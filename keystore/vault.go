@@ -31,6 +31,7 @@ type Vault struct {
 	residents residents
 	slow      chan struct{} // held while an RSA key is generated; capacity is the number at once
 	closed    atomic.Bool
+	wrappable wrappable
 }
 
 // Material says where the key material of one key is. It is a value that the
