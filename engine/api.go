@@ -68,4 +68,7 @@ type API interface {
 	Options() kms.Options
 }
 
-var _ API = (*kms.Client)(nil)
+var (
+	_ API = (*kms.Client)(nil)
+	_ API = (*Client)(nil)
+)

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hyok-kms/hyok/engine/internal/constraint"
+	"github.com/hyok-kms/hyok/engine/store"
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// Config is what an Engine stands on. What it refers to outlives the Engine.
+type Config struct {
+	Store store.Store     // metadata
+	Token *keystore.Token // random bytes
+	Vault *keystore.Vault // key material, in the same token
+	// Clusters are the tokens that custom key stores of type AWS_CLOUDHSM can
+	// stand on, by their cluster id.
+	Clusters map[string]Cluster
+	// Proxies calls XKS proxies; nil: a client that trusts the system's roots.
+	Proxies *http.Client
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// SweepInterval is the time between two looks for work that is due (see
+	// Engine.Sweep); 0: 10 seconds, negative: none, the owner calls Sweep.
+	SweepInterval time.Duration
+	Logger        *slog.Logger
+}
+
+// Engine is an embedded KMS: all accounts and Regions on one token. It is safe
+// for concurrent use.
+type Engine struct {
+	store    store.Store
+	token    *keystore.Token
+	vault    *keystore.Vault
+	clusters map[string]Cluster
+	proxies  *http.Client
+	clock    func() time.Time
+	log      *slog.Logger
+	checks   *constraint.Checker
+
+	state       *state
+	locks       locks
+	meta        *meta    // written by Open alone
+	unfinished  []intent // as load found them; used by Open alone
+	connections connections
+
+	stop    context.CancelFunc // ends the worker
+	running sync.WaitGroup
+}
+
+// meta is what the store says of itself.
+type meta struct {
+	ID      string    `json:"id"` // of this KMS, 16 hexadecimal digits
+	Created time.Time `json:"c"`
+	// Secrets is the key under which passwords and secret access keys of custom
+	// key stores are stored.
+	Secrets keystore.Material `json:"s"`
+}
+
+// Open loads the metadata, finishes what a former process has begun, and starts
+// the worker.
+func Open(ctx context.Context, c Config) (*Engine, error) {
+	e := &Engine{
+		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
+		clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
+	}
+	if e.clock == nil {
+		e.clock = time.Now
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if err := e.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.ensureMeta(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.reconcile(ctx); err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	if c.SweepInterval >= 0 {
+		e.running.Go(func() { e.work(background, c.SweepInterval) })
+	}
+	e.running.Go(func() { e.reconnect(background) })
+	return e, nil
+}
+
+// ensureMeta makes the record of a new store.
+func (e *Engine) ensureMeta(ctx context.Context) error {
+	if e.meta != nil {
+		return nil
+	}
+	m := &meta{ID: randomHex(8), Created: e.now()}
+	var err error
+	if m.Secrets, err = e.vault.Generate(ctx, "secrets-"+m.ID, keystore.SpecAES256); err != nil {
+		return fmt.Errorf("make the key for stored secrets: %w", err)
+	}
+	b := new(batch)
+	b.put(kindMeta, "meta", m, func(*state) {})
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	e.meta = m
+	return nil
+}
+
+// Close ends the worker, stores what it has not stored yet, and disconnects from
+// custom key stores. No operation may be under way.
+func (e *Engine) Close(ctx context.Context) error {
+	e.stop()
+	e.running.Wait()
+	return errors.Join(e.storeUsage(ctx), e.connections.close(ctx))
+}
+
+// now is the time that operations go by, to the millisecond, as it is stored.
+func (e *Engine) now() time.Time { return e.clock().UTC().Truncate(time.Millisecond) }
+
+// randomHex returns 2n hexadecimal digits of randomness.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

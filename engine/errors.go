@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// The codes of errors that have no type in the SDK. They reach callers as
+// *smithy.GenericAPIError, as they do from AWS.
+const (
+	codeValidation   = "ValidationException"
+	codeAccessDenied = "AccessDeniedException"
+)
+
+func message(format string, args []any) *string {
+	text := format
+	if len(args) > 0 {
+		text = fmt.Sprintf(format, args...)
+	}
+	return &text
+}
+
+// invalid is a ValidationException.
+func invalid(format string, args ...any) error {
+	return &smithy.GenericAPIError{Code: codeValidation, Message: *message(format, args), Fault: smithy.FaultClient}
+}
+
+func notFound(format string, args ...any) error {
+	return &types.NotFoundException{Message: message(format, args)}
+}
+
+func unsupported(format string, args ...any) error {
+	return &types.UnsupportedOperationException{Message: message(format, args)}
+}
+
+func invalidState(format string, args ...any) error {
+	return &types.KMSInvalidStateException{Message: message(format, args)}
+}
+
+func limitExceeded(format string, args ...any) error {
+	return &types.LimitExceededException{Message: message(format, args)}
+}
+
+func invalidUsage(format string, args ...any) error {
+	return &types.InvalidKeyUsageException{Message: message(format, args)}
+}
+
+func invalidCiphertext() error { return &types.InvalidCiphertextException{} }
+
+func internal(format string, args ...any) error {
+	return &types.KMSInternalException{Message: message(format, args)}
+}
+
+// apiError returns err as an error of the API: itself if it is one, otherwise
+// the one that KMS has for what happened behind it. What a token or a database
+// answered is for the log of this side and stays out.
+func apiError(err error) (known error, unexpected bool) {
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api):
+		return api, false
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, keystore.ErrBusy):
+		return &types.DependencyTimeoutException{Message: message("The token did not answer in time. The request can be tried again.", nil)}, true
+	case errors.Is(err, keystore.ErrInvalidCiphertext):
+		return invalidCiphertext(), false
+	}
+	return internal("The request failed because of an internal error; the log tells more."), true
+}

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// generate makes key material for k in its token and returns it with the intent
+// to remove in the batch that makes it part of a key. done must be called when
+// that batch was committed or given up.
+func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, undo func(), err error) {
+	sp, _ := specOf(k.Spec)
+	v, err := e.vaultOf(k)
+	if err != nil {
+		return m, nil, err
+	}
+	id := uuid.NewString()
+	i, resident, err := e.intentFor(ctx, k, id, v, sp.material)
+	if err != nil {
+		return m, nil, err
+	}
+	if resident {
+		if err := e.intend(ctx, i); err != nil {
+			return m, nil, err
+		}
+		b.dropIntent(i)
+	}
+	undo = func() { e.undo(context.WithoutCancel(ctx), v, i, resident) }
+	made, err := e.generateIn(ctx, v, k, id, sp.material)
+	if err != nil {
+		undo()
+		return m, nil, fmt.Errorf("make key material: %w", err)
+	}
+	return material{ID: materialID(k.ID, made), Vault: &made}, undo, nil
+}
+
+func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id string, s keystore.Spec) (keystore.Material, error) {
+	if k.StoreID != "" && k.XksKeyID == "" {
+		return v.GenerateResident(ctx, id, s) // as an AWS CloudHSM key store is meant: the material is in the customer's token
+	}
+	return v.Generate(ctx, id, s)
+}
+
+// intentFor returns the intent to store before material of k is made, and
+// whether it is needed: material that is wrapped leaves nothing in the token.
+func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.Vault, s keystore.Spec) (i intent, needed bool, err error) {
+	i = intent{Material: id}
+	if k.StoreID == "" || k.XksKeyID != "" {
+		wraps, err := v.Wraps(ctx, s)
+		return i, !wraps, err
+	}
+	if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
+		i.Cluster = cks.ClusterID
+	}
+	return i, true, nil
+}
+
+// intend stores an intent.
+func (e *Engine) intend(ctx context.Context, i intent) error {
+	b := new(batch)
+	b.putIntent(i)
+	return e.commit(ctx, b)
+}
+
+// undo takes material away again whose key was not committed. If that fails, the
+// intent tells the next start.
+func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident bool) {
+	if !resident {
+		return
+	}
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := e.finish(ctx, v, i); err != nil {
+		e.log.Error("key material of a key that was not made stays in the token until the next start", "material", i.Material, "error", err)
+	}
+}
+
+// materialID is the KeyMaterialId of material of a key: equal for equal material
+// of related keys, and telling nothing of the material.
+func materialID(keyID string, m keystore.Material) string {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "hyok key material\x00%s\x00", keyID)
+	_, _ = h.Write(m.Digest)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// residents returns the materials of k that are objects of a token.
+func (k *key) residents() []*keystore.Material {
+	var list []*keystore.Material
+	for i := range k.Materials {
+		if v := k.Materials[i].Vault; v != nil && v.Wrapped == nil {
+			list = append(list, v)
+		}
+	}
+	return slices.Clip(list)
+}

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/tidwall/btree"
+)
+
+// state is all metadata in memory, which reads are served from. What is stored
+// durably becomes part of it afterwards, so nothing is seen that could be lost.
+// Records are immutable: to change one is to put another in its place.
+type state struct {
+	mu sync.RWMutex // guards everything below
+
+	keys    btree.Map[string, *key]   // by keyRef
+	ids     map[string]int            // number of keys of a key id, in all accounts and Regions
+	aliases btree.Map[string, *alias] // by account/region/name
+	// keyAliases is aliases by keyRef/name, for the aliases of one key.
+	keyAliases btree.Map[string, *alias]
+	grants     btree.Map[string, *grant] // by keyRef/grant id
+	// retirable is grants by account/region/retiring principal/grant id.
+	retirable   btree.Map[string, *grant]
+	grantTokens map[string]*grant
+	stores      btree.Map[string, *customStore] // by account/region/id
+	storeKeys   map[string]int                  // number of keys of a custom key store, by account/region/id
+	xksKeys     map[string]keyRef               // the key of an external key, by account/region/store id/external key id
+	imports     map[string]*importToken         // by id
+}
+
+func newState() *state {
+	return &state{
+		ids: map[string]int{}, grantTokens: map[string]*grant{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
+	}
+}
+
+// key returns a key, or nil if there is none at this time.
+func (s *state) key(ref keyRef, now time.Time) *key {
+	s.mu.RLock()
+	k, _ := s.keys.Get(string(ref))
+	s.mu.RUnlock()
+	if k == nil || k.isGone(now) {
+		return nil
+	}
+	return k
+}
+
+// hasID reports whether any account has a key of this id in any Region.
+func (s *state) hasID(id string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ids[id] > 0
+}
+
+// putKey puts a key in the place of the one that it was cloned from. mu is held,
+// as for all that begins with put or drop.
+func (s *state) putKey(k *key) {
+	if k.used == nil {
+		k.used = new(usage)
+	}
+	if _, replaced := s.keys.Set(string(k.ref()), k); replaced {
+		return // neither its id nor its store ever changes
+	}
+	s.ids[k.ID]++
+	if k.StoreID == "" {
+		return
+	}
+	s.storeKeys[storeRef(k.Account, k.Region, k.StoreID)]++
+	if k.XksKeyID != "" {
+		s.xksKeys[xksKeyRef(k)] = k.ref()
+	}
+}
+
+func (s *state) dropKey(k *key) {
+	if _, there := s.keys.Delete(string(k.ref())); !there {
+		return
+	}
+	if s.ids[k.ID]--; s.ids[k.ID] == 0 {
+		delete(s.ids, k.ID)
+	}
+	if k.StoreID == "" {
+		return
+	}
+	ref := storeRef(k.Account, k.Region, k.StoreID)
+	if s.storeKeys[ref]--; s.storeKeys[ref] == 0 {
+		delete(s.storeKeys, ref)
+	}
+	delete(s.xksKeys, xksKeyRef(k))
+}
+
+func storeRef(account, region, id string) string { return account + "/" + region + "/" + id }
+
+func xksKeyRef(k *key) string {
+	return storeRef(k.Account, k.Region, k.StoreID) + "/" + k.XksKeyID
+}
+
+// alias is a name for a key.
+type alias struct {
+	Account string    `json:"a"`
+	Region  string    `json:"r"`
+	Name    string    `json:"n"` // with the prefix alias/
+	KeyID   string    `json:"k"`
+	Created time.Time `json:"c"`
+	Updated time.Time `json:"u"`
+}
+
+func aliasRef(account, region, name string) string { return account + "/" + region + "/" + name }
+
+func (a *alias) ref() string { return aliasRef(a.Account, a.Region, a.Name) }
+
+func (a *alias) arn() string { return resourceARN(a.Account, a.Region, a.Name) }
+
+// target is the key that the alias names.
+func (a *alias) target() keyRef { return newKeyRef(a.Account, a.Region, a.KeyID) }
+
+func (a *alias) refOfKey() string { return string(a.target()) + "/" + a.Name }
+
+func (s *state) alias(account, region, name string) *alias {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	a, _ := s.aliases.Get(aliasRef(account, region, name))
+	return a
+}
+
+func (s *state) putAlias(a *alias) {
+	if old, replaced := s.aliases.Set(a.ref(), a); replaced {
+		s.keyAliases.Delete(old.refOfKey())
+	}
+	s.keyAliases.Set(a.refOfKey(), a)
+}
+
+func (s *state) dropAlias(a *alias) {
+	s.aliases.Delete(a.ref())
+	s.keyAliases.Delete(a.refOfKey())
+}
+
+// grant is a grant of a key.
+type grant struct {
+	Account         string                 `json:"a"` // of the key
+	Region          string                 `json:"r"`
+	KeyID           string                 `json:"k"`
+	ID              string                 `json:"id"`  // 64 hexadecimal digits
+	Token           string                 `json:"tok"` // grant token
+	Grantee         string                 `json:"g"`   // principal; empty if it is a service
+	GranteeService  string                 `json:"gs,omitzero"`
+	Retiring        string                 `json:"ret,omitzero"`
+	RetiringService string                 `json:"rets,omitzero"`
+	IssuingAccount  string                 `json:"i"` // ARN of the root of the account that made it
+	Name            string                 `json:"n,omitzero"`
+	Operations      []types.GrantOperation `json:"o"`
+	ContextEquals   map[string]string      `json:"ce,omitempty"`
+	ContextSubset   map[string]string      `json:"cs,omitempty"`
+	SourceARN       string                 `json:"src,omitzero"`
+	Created         time.Time              `json:"c"`
+}
+
+func (g *grant) target() keyRef { return newKeyRef(g.Account, g.Region, g.KeyID) }
+
+func (g *grant) ref() string { return string(g.target()) + "/" + g.ID }
+
+// retirableRef is the grant's place among those that its retiring principal may
+// retire.
+func (g *grant) retirableRef() string {
+	principal := g.Retiring
+	if principal == "" {
+		principal = g.RetiringService
+	}
+	return retirablePrefix(g.Account, g.Region, principal) + g.ID
+}
+
+func retirablePrefix(account, region, principal string) string {
+	return account + "/" + region + "/" + principal + "\x00"
+}
+
+func (s *state) putGrant(g *grant) {
+	s.grants.Set(g.ref(), g)
+	if g.Retiring != "" || g.RetiringService != "" {
+		s.retirable.Set(g.retirableRef(), g)
+	}
+	s.grantTokens[g.Token] = g
+}
+
+func (s *state) dropGrant(g *grant) {
+	s.grants.Delete(g.ref())
+	s.retirable.Delete(g.retirableRef())
+	delete(s.grantTokens, g.Token)
+}

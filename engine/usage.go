@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/google/uuid"
+)
+
+// usage is the last use of a key. It is noted in memory at once and stored by the
+// worker, so that a use costs no disk: a crash loses what happened since.
+type usage struct {
+	last   atomic.Pointer[lastUsage]
+	stored atomic.Pointer[lastUsage] // what was stored last; written by the worker alone
+}
+
+// lastUsage is a successful cryptographic operation with a key.
+type lastUsage struct {
+	Account   string                              `json:"a"`
+	Region    string                              `json:"r"`
+	KeyID     string                              `json:"k"`
+	Operation types.KeyLastUsageTrackingOperation `json:"o"`
+	At        time.Time                           `json:"t"`
+	RequestID string                              `json:"q,omitzero"`
+	EventID   string                              `json:"e,omitzero"`
+}
+
+func (u *lastUsage) ref() keyRef { return newKeyRef(u.Account, u.Region, u.KeyID) }
+
+// noteUse notes that an operation with the key succeeded.
+func (k *key) noteUse(ctx context.Context, op types.KeyLastUsageTrackingOperation, now time.Time) {
+	k.used.last.Store(&lastUsage{
+		Account: k.Account, Region: k.Region, KeyID: k.ID, Operation: op, At: now, RequestID: RequestID(ctx),
+	})
+}
+
+// storeUsage stores the uses since the last time.
+func (e *Engine) storeUsage(ctx context.Context) error {
+	const most = 1000 // in one batch
+	for {
+		b := new(batch)
+		var noted []func()
+		e.eachKey(func(k *key) bool {
+			last := k.used.last.Load()
+			if last == nil || last == k.used.stored.Load() {
+				return true
+			}
+			if last.EventID == "" {
+				named := *last
+				named.EventID = uuid.NewString()
+				if !k.used.last.CompareAndSwap(last, &named) {
+					return true // used again meanwhile: next time
+				}
+				last = &named
+			}
+			b.putUsage(last)
+			noted = append(noted, func() { k.used.stored.Store(last) })
+			return len(noted) < most
+		})
+		if err := e.commit(ctx, b); err != nil {
+			return err
+		}
+		for _, f := range noted {
+			f()
+		}
+		if len(noted) < most {
+			return nil
+		}
+	}
+}
+
+// eachKey calls f for every key until it returns false. The keys are those of one
+// instant.
+func (e *Engine) eachKey(f func(*key) bool) {
+	e.state.mu.Lock()
+	keys := e.state.keys.Copy() // copied on write, so at little cost
+	e.state.mu.Unlock()
+	keys.Scan(func(_ string, k *key) bool { return f(k) })
+}
