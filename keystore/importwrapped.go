@@ -45,12 +45,12 @@ func (a ImportAlgorithm) parts() (hash crypto.Hash, twoSteps bool, err error) {
 // ErrInvalidMaterial: it does not decrypt, or what comes out is not decodable;
 // ErrMaterialSpec: it is of another kind or length than spec says.
 //
-// AES, HMAC and RSA material never leaves the token in the clear, with two
-// exceptions that SoftHSM2 demands, which knows OAEP with SHA-1 only:
-// with ImportOAEPSHA256 the material, and with ImportKeyWrapSHA256 the AES key
-// that it is wrapped under, is for a moment in this process, and wiped at once.
-// Elliptic curve material always is, since a token tells no public key of a
-// private one that it has unwrapped.
+// AES, HMAC and RSA material never leaves the token in the clear, with exceptions
+// that SoftHSM2 demands. It knows OAEP with SHA-1 only: with ImportOAEPSHA256 the
+// material, and with ImportKeyWrapSHA256 the AES key that it is wrapped under, is
+// for a moment in this process, and wiped at once. So is HMAC_224 material, since
+// nothing else tells 28 bytes from 29 to 32, and elliptic curve material, since a token
+// tells no public key of a private one that it has unwrapped.
 func (v *Vault) ImportEncrypted(ctx context.Context, id string, spec Spec, wrapping Material, algorithm ImportAlgorithm, encrypted []byte) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
@@ -108,8 +108,8 @@ func asMaterial(err error) error {
 }
 
 func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
-	inToken := s.secret() && (t.twoSteps || t.hash == crypto.SHA1) || s.family == familyRSA && t.twoSteps
-	if inToken {
+	wholeBlocks := s.secret() && s.bytes%8 == 0
+	if wholeBlocks && (t.twoSteps || t.hash == crypto.SHA1) || s.family == familyRSA && t.twoSteps {
 		return v.unwrapTransported(ctx, id, spec, s, t)
 	}
 	material, err := v.DecryptOAEP(ctx, t.material, t.hash, t.block)
@@ -133,7 +133,7 @@ func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s s
 	var out Material
 	err := v.use(ctx, t.material, t.shape, func() keyCall {
 		return keyCall{run: func(w *worker, h pkcs11.ObjectHandle) error {
-			m, err := v.wrapOnce(w, spec, s, func(w *worker) (product, error) { return w.unwrapTransport(s, t, h) })
+			m, err := v.wrapOnce(w, spec, s, func(w *worker) (product, error) { return v.unwrapTransport(w, s, t, h) })
 			if err == nil {
 				m.ID = id
 				out = m
@@ -148,7 +148,7 @@ func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s s
 }
 
 // unwrapTransport makes a session object of encrypted material.
-func (w *worker) unwrapTransport(s shape, t transport, rsaKey pkcs11.ObjectHandle) (p product, err error) {
+func (v *Vault) unwrapTransport(w *worker, s shape, t transport, rsaKey pkcs11.ObjectHandle) (p product, err error) {
 	template := s.template(storage{extractable: true})
 	if !t.twoSteps {
 		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, []*pkcs11.Mechanism{oaepSHA1()}, rsaKey, t.block, template)
@@ -167,7 +167,7 @@ func (w *worker) unwrapTransport(s shape, t transport, rsaKey pkcs11.ObjectHandl
 	} else if err != nil {
 		return p, w.refused("C_UnwrapKey", err)
 	}
-	if p.public, err = w.inspect(s, p.handle); err != nil {
+	if p.public, err = v.inspect(w, s, p.handle); err != nil {
 		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
 	}
 	return p, err
@@ -202,13 +202,9 @@ func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.O
 
 // inspect checks what was unwrapped without having been seen, and returns the
 // public key of a pair.
-func (w *worker) inspect(s shape, h pkcs11.ObjectHandle) ([]byte, error) {
+func (v *Vault) inspect(w *worker, s shape, h pkcs11.ObjectHandle) ([]byte, error) {
 	if s.secret() {
-		values, err := w.values(h, pkcs11.CKA_VALUE_LEN)
-		if err == nil && ulong(values[0]) != uint64(s.bytes) {
-			err = fmt.Errorf("%w: it has %d bytes instead of %d", ErrMaterialSpec, ulong(values[0]), s.bytes)
-		}
-		return nil, err
+		return nil, v.checkLength(w, s, h)
 	}
 	public, err := w.readPublic(s, h)
 	if err != nil {
@@ -222,6 +218,42 @@ func (w *worker) inspect(s shape, h pkcs11.ObjectHandle) ([]byte, error) {
 		return nil, fmt.Errorf("%w: its modulus has %d bits instead of %d", ErrMaterialSpec, key.N.BitLen(), 8*s.bytes)
 	}
 	return public, w.provePair(s, h, key)
+}
+
+// checkLength checks how long a secret key is. SoftHSM2 does not tell
+// CKA_VALUE_LEN of an unwrapped key. But it refuses to use one that is shorter
+// than its hash, or that AES does not have, and what key wrap makes of others is
+// 8 bytes longer than they are, and up to 7 more.
+func (v *Vault) checkLength(w *worker, s shape, h pkcs11.ObjectHandle) error {
+	values, err := w.values(h, pkcs11.CKA_VALUE_LEN)
+	if err != nil {
+		return err
+	}
+	size := ulong(values[0])
+	if size == 0 {
+		if size, err = v.paddedLength(w, s, h); err != nil {
+			return err
+		}
+	}
+	if size != uint64(s.bytes) {
+		return fmt.Errorf("%w: it has %d bytes instead of %d", ErrMaterialSpec, size, s.bytes)
+	}
+	return nil
+}
+
+func (v *Vault) paddedLength(w *worker, s shape, h pkcs11.ObjectHandle) (uint64, error) {
+	_, err := w.digest(s, "", product{handle: h})
+	if isCode(err, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_MECHANISM_INVALID) {
+		return 0, fmt.Errorf("%w: its length is not %d bytes", ErrMaterialSpec, s.bytes)
+	} else if err != nil {
+		return 0, err
+	}
+	root, err := v.root.usable(w)
+	if err != nil {
+		return 0, err
+	}
+	wrapped, err := w.t.module.ctx.WrapKey(w.session, keyWrap(), root.handle, h)
+	return uint64(max(len(wrapped)-8, 0)), w.fail("C_WrapKey", err)
 }
 
 // provePair has an RSA private key sign something: nobody has seen whether its
