@@ -63,6 +63,8 @@ type meta struct {
 	// Secrets is the key under which passwords and secret access keys of custom
 	// key stores are stored.
 	Secrets keystore.Material `json:"s"`
+	// Digests is the key of the ids of imported key material.
+	Digests keystore.Material `json:"d"`
 }
 
 // Open loads the metadata, finishes what a former process has begun, and starts
@@ -105,6 +107,9 @@ func (e *Engine) ensureMeta(ctx context.Context) error {
 	var err error
 	if m.Secrets, err = e.vault.Generate(ctx, "secrets-"+m.ID, keystore.SpecAES256); err != nil {
 		return fmt.Errorf("make the key for stored secrets: %w", err)
+	}
+	if m.Digests, err = e.vault.Generate(ctx, "digests-"+m.ID, keystore.SpecHMAC256); err != nil {
+		return fmt.Errorf("make the key for ids of imported material: %w", err)
 	}
 	b := new(batch)
 	b.put(kindMeta, "meta", m, func(*state) {})

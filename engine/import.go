@@ -1,21 +1,232 @@
 package engine
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/google/uuid"
 
 	"github.com/hyok-kms/hyok/keystore"
 )
 
+const importLife = 24 * time.Hour // of an import token and its wrapping key
+
 // importToken is what an import token stands for: the wrapping key that
 // GetParametersForImport made for one key.
 type importToken struct {
-	ID        string              `json:"id"`
+	ID        string              `json:"id"` // 64 hexadecimal digits, the hash of the token
 	Account   string              `json:"a"`
 	Region    string              `json:"r"`
 	KeyID     string              `json:"k"`
 	Algorithm types.AlgorithmSpec `json:"al"`
 	Wrapping  keystore.Material   `json:"w"`
 	Expires   time.Time           `json:"e"`
+}
+
+func (t *importToken) target() keyRef { return newKeyRef(t.Account, t.Region, t.KeyID) }
+
+// importTokenID is under what an import token is stored: its hash, so that the
+// store does not hold what a caller must show.
+func importTokenID(token []byte) string {
+	sum := sha256.Sum256(token)
+	return hex.EncodeToString(sum[:])
+}
+
+func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParametersForImportInput) (*kms.GetParametersForImportOutput, error) {
+	const op = "GetParametersForImport"
+	k, err := c.findKey(op, in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.importable(op, k); err != nil {
+		return nil, err
+	}
+	wrapping, err := wrappingSpec(k, in.WrappingAlgorithm, in.WrappingKeySpec)
+	if err != nil {
+		return nil, err
+	}
+	made, err := c.engine.vault.Generate(ctx, "import-"+uuid.NewString(), wrapping)
+	if err != nil {
+		return nil, fmt.Errorf("make a wrapping key: %w", err)
+	}
+	token := []byte(randomHex(64))
+	t := &importToken{
+		ID: importTokenID(token), Account: k.Account, Region: k.Region, KeyID: k.ID,
+		Algorithm: in.WrappingAlgorithm, Wrapping: made, Expires: c.engine.now().Add(importLife),
+	}
+	b := new(batch)
+	b.putImport(t)
+	if err := c.engine.commit(ctx, b); err != nil {
+		return nil, err
+	}
+	return &kms.GetParametersForImportOutput{
+		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: made.Public,
+	}, nil
+}
+
+// importable returns the error of an operation on imported material with a key
+// that has none, or whose state does not permit it.
+func (c *Client) importable(op string, k *key) error {
+	if k.Origin != types.OriginTypeExternal {
+		return unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
+	}
+	return c.permitted(op, k)
+}
+
+// wrappingSpec returns the kind of wrapping key to make for a key's material, if
+// the algorithm can wrap such material.
+func wrappingSpec(k *key, algorithm types.AlgorithmSpec, wrapping types.WrappingKeySpec) (keystore.Spec, error) {
+	sp, ok := specOf(types.KeySpec(wrapping))
+	if !ok || wrapping == types.WrappingKeySpecSm2 {
+		return "", unsupported("WrappingKeySpec %s is not supported.", wrapping)
+	}
+	if _, err := importAlgorithm(algorithm); err != nil {
+		return "", err
+	}
+	isRSA := strings.HasPrefix(string(k.Spec), "RSA_")
+	isECC := strings.HasPrefix(string(k.Spec), "ECC_")
+	twoSteps := algorithm == types.AlgorithmSpecRsaAesKeyWrapSha1 || algorithm == types.AlgorithmSpecRsaAesKeyWrapSha256
+	switch {
+	case twoSteps && !isRSA && !isECC, !twoSteps && isRSA:
+		return "", unsupported("The wrapping algorithm %s is not valid for key material of the key spec %s.", algorithm, k.Spec)
+	case !twoSteps && k.Spec == types.KeySpecEccNistP521 && wrapping == types.WrappingKeySpecRsa2048:
+		return "", unsupported("A wrapping key of the spec RSA_2048 is too short for key material of the key spec %s: use a longer one, or an RSA_AES_KEY_WRAP algorithm.", k.Spec)
+	}
+	return sp.material, nil
+}
+
+func importAlgorithm(a types.AlgorithmSpec) (keystore.ImportAlgorithm, error) {
+	switch a {
+	case types.AlgorithmSpecRsaesOaepSha1:
+		return keystore.ImportOAEPSHA1, nil
+	case types.AlgorithmSpecRsaesOaepSha256:
+		return keystore.ImportOAEPSHA256, nil
+	case types.AlgorithmSpecRsaAesKeyWrapSha1:
+		return keystore.ImportKeyWrapSHA1, nil
+	case types.AlgorithmSpecRsaAesKeyWrapSha256:
+		return keystore.ImportKeyWrapSHA256, nil
+	}
+	return "", unsupported("The wrapping algorithm %s is not supported.", a)
+}
+
+// expireImports removes imported material whose time is over, and import tokens
+// that nobody can use any more.
+func (e *Engine) expireImports(ctx context.Context) error {
+	now := e.now()
+	var expired []*importToken
+	e.state.mu.RLock()
+	for _, t := range e.state.imports {
+		if _, there := e.state.keys.Get(string(t.target())); !there || !now.Before(t.Expires) {
+			expired = append(expired, t)
+		}
+	}
+	e.state.mu.RUnlock()
+	b := new(batch)
+	for _, t := range expired {
+		b.dropImport(t)
+	}
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	var due []keyRef
+	e.eachKey(func(k *key) bool {
+		if k.hasExpired(now) {
+			due = append(due, k.ref())
+		}
+		return true
+	})
+	for _, ref := range due {
+		if err := e.removeExpired(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasExpired reports whether the key holds imported material that may not be
+// used any more.
+func (k *key) hasExpired(now time.Time) bool {
+	for i := range k.Materials {
+		if m := &k.Materials[i]; m.Vault != nil && !m.isThere(now) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) removeExpired(ctx context.Context, ref keyRef) error {
+	now := e.now()
+	return e.changeKey(ctx, ref, func(k *key, b *batch) (after func(context.Context) error, err error) {
+		var gone []keystore.Material
+		for i := range k.Materials {
+			if m := &k.Materials[i]; m.Vault != nil && !m.isThere(now) {
+				gone = append(gone, *m.Vault)
+				m.Vault = nil
+			}
+		}
+		return e.destroyAfter(k, b, gone), nil
+	})
+}
+
+// changeKey changes a key by its reference, if it is still there. after, unless
+// nil, is called once the change is durable.
+func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *batch) (after func(context.Context) error, err error)) error {
+	present := e.state.key(ref, e.now())
+	if present == nil {
+		return nil
+	}
+	unlock, err := e.locks.lock(ctx, present.family())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if present = e.state.key(ref, e.now()); present == nil {
+		return nil
+	}
+	k, b := present.clone(), new(batch)
+	after, err := change(k, b)
+	if err != nil {
+		return err
+	}
+	b.putKey(k)
+	if err := e.commit(ctx, b); err != nil || after == nil {
+		return err
+	}
+	return after(ctx)
+}
+
+// destroyAfter adds to the batch what must be known of material that the key
+// gives up, and returns what destroys it once the batch is durable.
+func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
+	var intents []intent
+	for _, m := range gone {
+		if m.Wrapped == nil {
+			i := intent{Material: m.ID}
+			intents = append(intents, i)
+			b.putIntent(i)
+		}
+	}
+	return func(ctx context.Context) error {
+		for _, m := range gone {
+			if m.Wrapped == nil {
+				continue
+			}
+			if err := e.vault.Destroy(ctx, m); err != nil { // takes it out of the cache
+				return fmt.Errorf("give up key material of %s: %w", k.arn(), err)
+			}
+		}
+		for _, i := range intents {
+			if err := e.finish(ctx, e.vault, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }

@@ -74,7 +74,6 @@ type material struct {
 	Rotated types.RotationType `json:"r,omitzero"` // how it became current; empty: it is the first
 
 	// Of imported material:
-	Digest      []byte    `json:"dg,omitempty"` // keyed; outlives the material, to know it again
 	Description string    `json:"ds,omitzero"`
 	ValidTo     time.Time `json:"vt,omitzero"` // zero: does not expire
 }

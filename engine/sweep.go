@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -29,5 +30,5 @@ func (e *Engine) work(ctx context.Context, interval time.Duration) {
 // Sweep does what is due at this time and stores the last uses of keys. The
 // worker calls it; who sets the clock of an Engine may call it as well.
 func (e *Engine) Sweep(ctx context.Context) error {
-	return e.storeUsage(ctx)
+	return errors.Join(e.expireImports(ctx), e.storeUsage(ctx))
 }
