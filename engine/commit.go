@@ -138,7 +138,7 @@ func (e *Engine) load(ctx context.Context) error {
 		case kindUsage:
 			return restore(r, func(u *lastUsage) { used = append(used, u) })
 		case kindIntent:
-			return restore(r, func(i *intent) { e.unfinished = append(e.unfinished, *i) })
+			return restore(r, func(i *intent) { e.leave(*i) })
 		case kindMeta:
 			return restore(r, func(m *meta) { e.meta = m })
 		}
@@ -150,6 +150,7 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, u := range used {
 		if k, ok := s.keys.Get(string(u.ref())); ok {
 			k.used.last.Store(u)
+			k.used.stored.Store(u)
 		}
 	}
 	return nil

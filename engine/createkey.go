@@ -35,8 +35,7 @@ func (c *Client) createKeyHere(ctx context.Context, k *key) (*kms.CreateKeyOutpu
 		k.addFirst(m)
 	}
 	b.putKey(k)
-	if err := c.engine.commit(ctx, b); err != nil {
-		undo()
+	if err := c.engine.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	return &kms.CreateKeyOutput{KeyMetadata: k.metadata(c.engine.state, c.engine.now())}, nil

@@ -48,8 +48,8 @@ type Engine struct {
 
 	state       *state
 	locks       locks
-	meta        *meta    // written by Open alone
-	unfinished  []intent // as load found them; used by Open alone
+	meta        *meta // written by Open alone
+	unfinished  leftovers
 	connections connections
 
 	stop    context.CancelFunc // ends the worker

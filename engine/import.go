@@ -208,7 +208,7 @@ func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(c
 	var intents []intent
 	for _, m := range gone {
 		if m.Wrapped == nil {
-			i := intent{Material: m.ID}
+			i := intent{Material: m.ID, Spec: m.Spec}
 			intents = append(intents, i)
 			b.putIntent(i)
 		}

@@ -119,7 +119,7 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	if err != nil {
 		return made, nil, err
 	}
-	i := intent{Material: uuid.NewString()}
+	i := intent{Material: uuid.NewString(), Spec: sp.material}
 	wraps, err := e.vault.Wraps(ctx, sp.material)
 	if err != nil {
 		return made, nil, err

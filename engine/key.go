@@ -143,7 +143,7 @@ func (k *key) isPendingImport(now time.Time) bool {
 	if k.Origin != types.OriginTypeExternal {
 		return false
 	}
-	if k.Current == "" {
+	if k.awaitsFirstImport() {
 		return true
 	}
 	for i := range k.Materials {
@@ -152,6 +152,11 @@ func (k *key) isPendingImport(now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// awaitsFirstImport reports whether the key never had the material that it needs.
+func (k *key) awaitsFirstImport() bool {
+	return k.Origin == types.OriginTypeExternal && k.Current == ""
 }
 
 // isPendingDeletion reports whether the key waits for its deletion, or for that

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/hyok-kms/hyok/engine/store"
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -52,7 +54,7 @@ func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id s
 // intentFor returns the intent to store before material of k is made, and
 // whether it is needed: material that is wrapped leaves nothing in the token.
 func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.Vault, s keystore.Spec) (i intent, needed bool, err error) {
-	i = intent{Material: id}
+	i = intent{Material: id, Spec: s}
 	if k.StoreID == "" || k.XksKeyID != "" {
 		wraps, err := v.Wraps(ctx, s)
 		return i, !wraps, err
@@ -70,8 +72,19 @@ func (e *Engine) intend(ctx context.Context, i intent) error {
 	return e.commit(ctx, b)
 }
 
+// commitMaterial is commit for a batch that makes new material part of keys. undo
+// takes the material away again, unless the batch may be durable: then what the
+// store has decides at the next start.
+func (e *Engine) commitMaterial(ctx context.Context, b *batch, undo func()) error {
+	err := e.commit(ctx, b)
+	if err != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+		undo()
+	}
+	return err
+}
+
 // undo takes material away again whose key was not committed. If that fails, the
-// intent tells the next start.
+// worker tries again.
 func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident bool) {
 	if !resident {
 		return
@@ -80,7 +93,8 @@ func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := e.finish(ctx, v, i); err != nil {
-		e.log.Error("key material of a key that was not made stays in the token until the next start", "material", i.Material, "error", err)
+		e.log.Error("key material of a key that was not made is still in the token; it is tried again", "material", i.Material, "error", err)
+		e.leave(i)
 	}
 }
 

@@ -46,6 +46,14 @@ func (s *state) key(ref keyRef, now time.Time) *key {
 	return k
 }
 
+// stored returns a key, also one whose time has come; nil if there is none.
+func (s *state) stored(ref keyRef) *key {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	k, _ := s.keys.Get(string(ref))
+	return k
+}
+
 // hasID reports whether any account has a key of this id in any Region.
 func (s *state) hasID(id string) bool {
 	s.mu.RLock()

@@ -27,8 +27,46 @@ func (e *Engine) work(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// Sweep does what is due at this time and stores the last uses of keys. The
-// worker calls it; who sets the clock of an Engine may call it as well.
+// Sweep does what is due at this time: it deletes keys whose waiting period is
+// over, rotates key material, removes imported material that has expired, tries again to destroy material that a token would
+// not, and stores the last uses of keys. The worker calls it; who sets the clock
+// of an Engine may call it as well. What fails holds up nothing else, is part of
+// the error, and is due again the next time.
 func (e *Engine) Sweep(ctx context.Context) error {
-	return errors.Join(e.expireImports(ctx), e.storeUsage(ctx))
+	gone, rotating := e.due()
+	var errs []error
+	for _, k := range gone {
+		errs = append(errs, e.destroyDue(ctx, k))
+	}
+	for _, k := range rotating {
+		errs = append(errs, e.rotateDue(ctx, k))
+	}
+	return errors.Join(append(errs, e.expireImports(ctx), e.finishLeft(ctx), e.storeUsage(ctx))...)
+}
+
+// due returns the keys that are to be deleted, and those to be rotated.
+func (e *Engine) due() (gone, rotating []*key) {
+	now := e.now()
+	e.eachKey(func(k *key) bool {
+		switch {
+		case k.isGone(now):
+			gone = append(gone, k)
+		case k.isRotationDue(now):
+			rotating = append(rotating, k)
+		}
+		return true
+	})
+	return gone, rotating
+}
+
+func (e *Engine) destroyDue(ctx context.Context, k *key) error {
+	unlock, err := e.locks.lock(ctx, k.family())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if k = e.state.stored(k.ref()); k == nil {
+		return nil // somebody was faster
+	}
+	return e.destroyGone(ctx, []*key{k})
 }

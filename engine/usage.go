@@ -36,6 +36,22 @@ func (k *key) noteUse(ctx context.Context, op types.KeyLastUsageTrackingOperatio
 	})
 }
 
+// latest returns the last use with its event id, which it gets only when somebody
+// asks for it; nil if there is none.
+func (u *usage) latest() *lastUsage {
+	for {
+		last := u.last.Load()
+		if last == nil || last.EventID != "" {
+			return last
+		}
+		named := *last
+		named.EventID = uuid.NewString()
+		if u.last.CompareAndSwap(last, &named) {
+			return &named
+		}
+	}
+}
+
 // storeUsage stores the uses since the last time.
 func (e *Engine) storeUsage(ctx context.Context) error {
 	const most = 1000 // in one batch
@@ -43,17 +59,9 @@ func (e *Engine) storeUsage(ctx context.Context) error {
 		b := new(batch)
 		var noted []func()
 		e.eachKey(func(k *key) bool {
-			last := k.used.last.Load()
+			last := k.used.latest()
 			if last == nil || last == k.used.stored.Load() {
 				return true
-			}
-			if last.EventID == "" {
-				named := *last
-				named.EventID = uuid.NewString()
-				if !k.used.last.CompareAndSwap(last, &named) {
-					return true // used again meanwhile: next time
-				}
-				last = &named
 			}
 			b.putUsage(last)
 			noted = append(noted, func() { k.used.stored.Store(last) })
