@@ -31,6 +31,12 @@ var (
 	// ErrPINIncorrect: the token refused the PIN. It is not tried again, since
 	// tokens lock themselves after a few wrong PINs.
 	ErrPINIncorrect = errors.New("PIN is incorrect")
+	// ErrPINLocked: the token has locked the PIN after too many wrong ones. It
+	// comes together with ErrPINIncorrect.
+	ErrPINLocked = errors.New("PIN is locked")
+	// ErrLoggedIn: somebody else in this process is logged in to the token, so
+	// that nothing proves the PIN (see Options.ProvePIN).
+	ErrLoggedIn = errors.New("this process is logged in to the token already")
 	// ErrTokenNotFound: no token in the module matches the URI.
 	ErrTokenNotFound = errors.New("token not found")
 	// ErrClosed: the token was closed.

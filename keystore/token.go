@@ -17,6 +17,9 @@ type Options struct {
 	Name     string                 // for errors, logs and metrics
 	URI      URI                    // token and module
 	PIN      func() (string, error) // asked at each login, so that no PIN stays in memory
+	// ProvePIN has Open fail with ErrLoggedIn where this process is logged in to
+	// the token already: it would accept any PIN then.
+	ProvePIN bool
 	Profile  Profile
 	Sessions int // limit; 0: the profile's, in any case at most the token's own
 	Logger   *slog.Logger
@@ -73,6 +76,7 @@ type lifetime struct {
 type loginState struct {
 	mu    sync.Mutex
 	wrong bool // the token has refused the PIN; guarded by mu
+	prove bool // the PIN is still to be proven, see Options.ProvePIN; guarded by mu
 }
 
 // Open opens the token that o.URI names and logs in to it.
@@ -90,6 +94,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 		modules: ms, module: m, info: info, epoch: time.Now(), background: background, stop: stop,
 	}
 	t.life.over = make(chan struct{})
+	t.login.prove = o.ProvePIN
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
 	t.startLanes()
@@ -241,7 +246,7 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 		return t.callError("C_GetSessionInfo", err)
 	}
 	if si.State == pkcs11.CKS_RO_USER_FUNCTIONS || si.State == pkcs11.CKS_RW_USER_FUNCTIONS {
-		return nil
+		return t.acceptLogin()
 	}
 	if t.login.wrong {
 		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
@@ -252,13 +257,28 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	}
 	err = t.module.ctx.Login(s, pkcs11.CKU_USER, pin)
 	switch {
-	case err == nil || isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
+	case err == nil:
+		t.login.prove = false
 		return nil
-	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
+	case isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
+		return t.acceptLogin()
+	case isCode(err, pkcs11.CKR_PIN_LOCKED):
+		t.login.wrong = true
+		return fmt.Errorf("token %s: %w: %w (%w)", t.name, ErrPINIncorrect, ErrPINLocked, err)
+	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
 		t.login.wrong = true
 		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
 	}
 	return t.callError("C_Login", err)
+}
+
+// acceptLogin accepts a login that somebody else in this process made, unless the
+// PIN is still to be proven. login.mu is held.
+func (t *Token) acceptLogin() error {
+	if t.login.prove {
+		return fmt.Errorf("token %s: %w", t.name, ErrLoggedIn)
+	}
+	return nil
 }
 
 func (t *Token) callError(call string, err error) error {

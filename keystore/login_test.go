@@ -1,0 +1,57 @@
+package keystore_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hyok-kms/hyok/internal/tokentest"
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// A token that somebody in the process is logged in to takes any PIN. Who must
+// know that a PIN is right is refused rather than let in.
+func TestProvePIN(t *testing.T) {
+	u := tokentest.NewToken(t, &modules)
+	prove := func(pin string) error {
+		o := tokentest.Options(u)
+		o.ProvePIN, o.PIN = true, func() (string, error) { return pin, nil }
+		tok, err := keystore.Open(patient(t), &modules, o)
+		if err != nil {
+			return err
+		}
+		// More sessions than the first need no further proof.
+		seal(t, generate(t, tok, "k-"+u.Token, both), "p", "")
+		if err := tok.DestroyKey(patient(t), "k-"+u.Token, 1); err != nil {
+			t.Error(err)
+		}
+		return tok.Close(patient(t))
+	}
+	if err := prove(tokentest.PIN); err != nil {
+		t.Error("nobody else is logged in:", err)
+	}
+	if err := prove("a wrong PIN"); !errors.Is(err, keystore.ErrPINIncorrect) || errors.Is(err, keystore.ErrPINLocked) {
+		t.Error("wrong PIN:", err)
+	}
+	other := tokentest.Open(t, &modules, tokentest.Options(u))
+	for _, pin := range []string{tokentest.PIN, "a wrong PIN"} {
+		if err := prove(pin); !errors.Is(err, keystore.ErrLoggedIn) {
+			t.Error("somebody else is logged in:", err)
+		}
+	}
+	if err := other.Close(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := prove(tokentest.PIN); err != nil {
+		t.Error("nobody is logged in any more:", err)
+	}
+}
+
+func TestLockedPIN(t *testing.T) {
+	m := tokentest.NewFaulty(t)
+	o := tokentest.Options(m.Token(t, &modules))
+	m.Set(t, "fail C_Login 0xa4")
+	_, err := keystore.Open(patient(t), &modules, o)
+	if !errors.Is(err, keystore.ErrPINIncorrect) || !errors.Is(err, keystore.ErrPINLocked) {
+		t.Error(err)
+	}
+}
