@@ -29,7 +29,7 @@ type batch struct {
 }
 
 func (b *batch) put(kind, id string, value any, publish func(*state)) {
-	data, err := json.Marshal(value, json.Deterministic(true))
+	data, err := json.Marshal(value, json.Deterministic(true), json.ExperimentalSupportFormatTag(true))
 	if err != nil {
 		b.err = fmt.Errorf("encode the %s %s: %w", kind, id, err)
 		return
@@ -132,7 +132,7 @@ func (e *Engine) load(ctx context.Context) error {
 		case kindGrant:
 			return restore(r, s.putGrant)
 		case kindStore:
-			return restore(r, func(cks *customStore) { s.stores.Set(cks.ref(), cks) })
+			return restore(r, func(cks *customStore) { s.stores.Set(cks.ref(), cks.restored()) })
 		case kindImport:
 			return restore(r, func(t *importToken) { s.imports[t.ID] = t })
 		case kindUsage:
@@ -158,7 +158,7 @@ func (e *Engine) load(ctx context.Context) error {
 
 func restore[T any](r store.Record, put func(*T)) error {
 	v := new(T)
-	if err := json.Unmarshal(r.Data, v); err != nil {
+	if err := json.Unmarshal(r.Data, v, json.ExperimentalSupportFormatTag(true)); err != nil {
 		return fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
 	}
 	put(v)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -178,9 +177,4 @@ func (c *Client) listKeys(_ context.Context, in *kms.ListKeysInput) (*kms.ListKe
 		return true
 	})
 	return out, nil
-}
-
-// createKeyInStore makes a key in a custom key store.
-func (c *Client) createKeyInStore(context.Context, *key) (*kms.CreateKeyOutput, error) {
-	return nil, fmt.Errorf("custom key stores: %w", unsupported("not built yet"))
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/hyok-kms/hyok/keystore"
 )
 
 func (c *Client) encrypt(ctx context.Context, in *kms.EncryptInput) (*kms.EncryptOutput, error) {
@@ -279,7 +281,7 @@ func (c *Client) unseal(ctx context.Context, op string, k *key, p blob, in seale
 	}
 	sealed, ok := parseSealed(body)
 	if !ok {
-		return nil, invalidCiphertext()
+		return nil, c.materialError(k, keystore.ErrInvalidCiphertext)
 	}
 	plaintext, err := v.Decrypt(ctx, m.Vault, sealed, aad)
 	if err != nil {

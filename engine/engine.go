@@ -26,6 +26,8 @@ type Config struct {
 	Clusters map[string]Cluster
 	// Proxies calls XKS proxies; nil: a client that trusts the system's roots.
 	Proxies *http.Client
+	// ProxyTimeout bounds each call of a proxy; 0: the 250 ms of AWS KMS.
+	ProxyTimeout time.Duration
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// SweepInterval is the time between two looks for work that is due (see
@@ -43,8 +45,10 @@ type Engine struct {
 	clusters map[string]Cluster
 	proxies  *http.Client
 	clock    func() time.Time
-	log      *slog.Logger
-	checks   *constraint.Checker
+	// proxyTimeout bounds each call of a proxy.
+	proxyTimeout time.Duration
+	log          *slog.Logger
+	checks       *constraint.Checker
 
 	state       *state
 	locks       locks
@@ -52,8 +56,11 @@ type Engine struct {
 	unfinished  leftovers
 	connections connections
 
-	stop    context.CancelFunc // ends the worker
-	running sync.WaitGroup
+	// background is the life of the engine, not of one operation: stop ends it,
+	// and with it the goroutines that nobody waits for.
+	background context.Context
+	stop       context.CancelFunc
+	running    sync.WaitGroup
 }
 
 // meta is what the store says of itself.
@@ -72,10 +79,16 @@ type meta struct {
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
-		clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
+		proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
 	}
 	if e.clock == nil {
 		e.clock = time.Now
+	}
+	if e.proxies == nil {
+		e.proxies = newProxies()
+	}
+	if e.proxyTimeout == 0 {
+		e.proxyTimeout = proxyTimeout
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -89,12 +102,11 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if err := e.reconcile(ctx); err != nil {
 		return nil, err
 	}
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	e.stop = stop
+	e.background, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.reconnect()
 	if c.SweepInterval >= 0 {
-		e.running.Go(func() { e.work(background, c.SweepInterval) })
+		e.running.Go(func() { e.work(e.background, c.SweepInterval) })
 	}
-	e.running.Go(func() { e.reconnect(background) })
 	return e, nil
 }
 

@@ -42,7 +42,7 @@ func permits(op string, k *key, state types.KeyState) error {
 	case 'i':
 		return invalidState("%s is pending import.", k.arn())
 	case 'u':
-		return invalidState("%s is unavailable.", k.arn())
+		return unavailable(k)
 	case 'c':
 		return invalidState("%s is creating.", k.arn())
 	case 't':

@@ -94,7 +94,9 @@ func (s *state) dropKey(k *key) {
 	if s.storeKeys[ref]--; s.storeKeys[ref] == 0 {
 		delete(s.storeKeys, ref)
 	}
-	delete(s.xksKeys, xksKeyRef(k))
+	if s.xksKeys[xksKeyRef(k)] == k.ref() { // not yet another's
+		delete(s.xksKeys, xksKeyRef(k))
+	}
 }
 
 func storeRef(account, region, id string) string { return account + "/" + region + "/" + id }
