@@ -29,7 +29,9 @@ type batch struct {
 }
 
 func (b *batch) put(kind, id string, value any, publish func(*state)) {
-	data, err := json.Marshal(value, json.Deterministic(true), json.ExperimentalSupportFormatTag(true))
+	// A nil slice must not come back as an empty one: keystore.Material tells
+	// resident from wrapped by that.
+	data, err := json.Marshal(value, json.Deterministic(true), json.FormatNilSliceAsNull(true), json.ExperimentalSupportFormatTag(true))
 	if err != nil {
 		b.err = fmt.Errorf("encode the %s %s: %w", kind, id, err)
 		return

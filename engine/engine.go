@@ -137,7 +137,9 @@ func (e *Engine) ensureMeta(ctx context.Context) error {
 func (e *Engine) Close(ctx context.Context) error {
 	e.stop()
 	e.running.Wait()
-	return errors.Join(e.storeUsage(ctx), e.connections.close(ctx))
+	err := errors.Join(e.storeUsage(ctx), e.connections.close(ctx))
+	e.proxies.CloseIdleConnections()
+	return err
 }
 
 // now is the time that operations go by, to the millisecond, as it is stored.
