@@ -31,7 +31,7 @@ type batch struct {
 func (b *batch) put(kind, id string, value any, publish func(*state)) {
 	// A nil slice must not come back as an empty one: keystore.Material tells
 	// resident from wrapped by that.
-	data, err := json.Marshal(value, json.Deterministic(true), json.FormatNilSliceAsNull(true), json.ExperimentalSupportFormatTag(true))
+	data, err := json.Marshal(value, json.Deterministic(true), json.FormatNilSliceAsNull(true))
 	if err != nil {
 		b.err = fmt.Errorf("encode the %s %s: %w", kind, id, err)
 		return
@@ -160,7 +160,7 @@ func (e *Engine) load(ctx context.Context) error {
 
 func restore[T any](r store.Record, put func(*T)) error {
 	v := new(T)
-	if err := json.Unmarshal(r.Data, v, json.ExperimentalSupportFormatTag(true)); err != nil {
+	if err := json.Unmarshal(r.Data, v); err != nil {
 		return fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
 	}
 	put(v)
