@@ -15,14 +15,18 @@ import (
 
 func TestMain(m *testing.M) {
 	if label, ok := os.LookupEnv("HYOK_TEST_WITHDRAW"); ok {
-		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE")))
+		attributes := []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT}
+		if os.Getenv("HYOK_TEST_ROOT") != "" {
+			attributes = []uint{pkcs11.CKA_UNWRAP}
+		}
+		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE"), attributes))
 	}
 	os.Exit(tokentest.Main(m))
 }
 
-// withdraw sets CKA_ENCRYPT and CKA_DECRYPT of a key to false, as another
-// program would: it runs in a process of its own and uses none of keystore.
-func withdraw(token, key, module string) int {
+// withdraw sets attributes of a key to false, as another program would: it runs
+// in a process of its own and uses none of keystore.
+func withdraw(token, key, module string, attributes []uint) int {
 	err := func() error {
 		p := pkcs11.New(module)
 		if p == nil {
@@ -54,9 +58,11 @@ func withdraw(token, key, module string) int {
 			if err != nil || len(found) != 1 {
 				return fmt.Errorf("%d objects: %w", len(found), err)
 			}
-			return p.SetAttributeValue(s, found[0], []*pkcs11.Attribute{
-				pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
-			})
+			var none []*pkcs11.Attribute
+			for _, a := range attributes {
+				none = append(none, pkcs11.NewAttribute(a, false))
+			}
+			return p.SetAttributeValue(s, found[0], none)
 		}
 		return fmt.Errorf("no token %q", token)
 	}()

@@ -108,6 +108,8 @@ func (v *Vault) wrapOnce(w *worker, spec Spec, s shape, produce func(*worker) (p
 	case isCode(err, pkcs11.CKR_WRAPPING_KEY_HANDLE_INVALID):
 		v.root.object.CompareAndSwap(root, nil)
 		return m, errRootMoved
+	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
+		return m, v.root.denied(w, "wrap")
 	case isCode(err, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_UNEXTRACTABLE, pkcs11.CKR_MECHANISM_INVALID):
 		return m, fmt.Errorf("%w: %w", errNotWrappable, w.fail("C_WrapKey", err))
 	case err == nil && len(m.Wrapped) == 0:
@@ -134,9 +136,12 @@ func (v *Vault) unwrapNow(w *worker, e *unwrapped) (pkcs11.ObjectHandle, error) 
 	if err == nil {
 		return h, nil
 	}
-	if isHandleGone(err) {
+	switch {
+	case isHandleGone(err):
 		v.root.object.CompareAndSwap(root, nil)
 		return 0, errRootMoved
+	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
+		return 0, v.root.denied(w, "unwrap")
 	}
 	return 0, w.refused("C_UnwrapKey", err)
 }

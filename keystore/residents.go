@@ -21,8 +21,9 @@ type residents struct {
 
 	mu      sync.Mutex
 	objects map[string]*resident // by id; guarded by mu
-	missed  time.Duration        // token clock when the last search ended; 0: to be searched anew; guarded by mu
+	ended   time.Duration        // token clock when the last search ended; 0: to be searched anew; guarded by mu
 	took    time.Duration        // how long it took; guarded by mu
+	epoch   uint64               // sessionCount.losses when it began; guarded by mu
 }
 
 // resident is one token object.
@@ -55,17 +56,20 @@ func (r *residents) get(ctx context.Context, m *Material) (*resident, error) {
 		}
 		o = r.known(m.ID)
 	}
-	if o == nil {
-		return nil, r.v.t.notFound(r.v.label(m.ID))
+	switch {
+	case o != nil:
+		return o, r.usable(o)
+	case r.due():
+		return nil, errStale // what was found holds no more
 	}
-	return o, r.usable(o)
+	return nil, r.v.t.notFound(r.v.label(m.ID))
 }
 
 func (r *residents) known(id string) *resident {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.objects[id]
-	if o == nil || o.epoch != r.v.t.sessions.losses.Load() {
+	if o == nil || r.stale(o.epoch) {
 		return nil
 	}
 	return o
@@ -78,25 +82,30 @@ func (r *residents) usable(o *resident) error {
 	return nil
 }
 
+// stale reports whether the token has lost its sessions, and perhaps changed its
+// handles, since an epoch.
+func (r *residents) stale(epoch uint64) bool { return epoch != r.v.t.sessions.losses.Load() }
+
 // due reports whether it is time for another search.
 func (r *residents) due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.missed == 0 || r.v.t.clock()-r.missed >= max(minScanGap, scanShare*r.took)
+	return r.ended == 0 || r.stale(r.epoch) || r.v.t.clock()-r.ended >= max(minScanGap, scanShare*r.took)
 }
 
 // search finds the vault's objects in the token. The caller holds searching.
 func (r *residents) search(ctx context.Context) error {
 	begin := r.v.t.clock()
 	r.mu.Lock()
-	r.missed = 0
+	r.ended = 0
 	known := maps.Clone(r.objects)
 	r.mu.Unlock()
 	var found map[string]*resident
+	var epoch uint64
 	err := r.v.t.doSearch(ctx, func(w *worker) error {
 		objects, err := r.look(w, known)
 		if err == nil {
-			found = objects
+			found, epoch = objects, w.epoch
 		}
 		return err
 	})
@@ -112,7 +121,8 @@ func (r *residents) search(ctx context.Context) error {
 	}
 	r.objects = found
 	r.took = r.v.t.clock() - begin
-	r.missed = r.v.t.clock()
+	r.ended = r.v.t.clock()
+	r.epoch = epoch
 	return nil
 }
 
@@ -200,7 +210,7 @@ func (o *resident) discard() {
 	defer o.r.mu.Unlock()
 	if o.r.objects[o.id] == o {
 		delete(o.r.objects, o.id)
-		o.r.missed = 0 // what was found does not say that it is gone
+		o.r.ended = 0 // what was found does not say that it is gone
 	}
 }
 

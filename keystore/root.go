@@ -209,9 +209,7 @@ func (r *rootKey) look(w *worker, o *rootObject) (*rootObject, error) {
 	case err != nil:
 		return nil, err
 	case !permitted:
-		r.checked.Store(0)
-		r.v.cache.flush()
-		return nil, fmt.Errorf("%w: token %s does not permit to unwrap with %s (CKA_UNWRAP is false)", ErrRootKey, w.t.name, r.label)
+		return nil, r.denied(w, "unwrap")
 	}
 	if o.epoch != epoch {
 		seen := &rootObject{handle: o.handle, ckaID: o.ckaID, epoch: epoch}
@@ -220,6 +218,14 @@ func (r *rootKey) look(w *worker, o *rootObject) (*rootObject, error) {
 	}
 	r.checked.Store(int64(begin))
 	return o, nil
+}
+
+// denied says that the token does not permit something with the root key, and
+// takes what is unwrapped out of use.
+func (r *rootKey) denied(w *worker, what string) error {
+	r.checked.Store(0)
+	r.v.cache.flush()
+	return fmt.Errorf("%w: token %s does not permit to %s with %s (CKA_WRAP or CKA_UNWRAP is false)", ErrRootKey, w.t.name, what, r.label)
 }
 
 func (r *rootKey) noteAge(age time.Duration) {
