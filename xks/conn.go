@@ -15,14 +15,17 @@ import (
 )
 
 // plainListener accepts connections without TLS.
-type plainListener struct{ net.Listener }
+type plainListener struct {
+	net.Listener
+	answer malformed
+}
 
 func (l plainListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return jsonConn{conn}, nil
+	return jsonConn{conn, l.answer}, nil
 }
 
 // tlsListener accepts connections with the TLS handshake done. net/http would
@@ -31,6 +34,7 @@ type tlsListener struct {
 	inner    net.Listener
 	config   *tls.Config
 	logger   *slog.Logger
+	answer   malformed
 	accepted chan accepted // by run and handshake, for Accept
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -43,10 +47,11 @@ type accepted struct {
 }
 
 // newTLSListener starts to accept. current is what new connections use.
-func newTLSListener(inner net.Listener, current *atomic.Pointer[tls.Config], logger *slog.Logger) *tlsListener {
+func newTLSListener(inner net.Listener, current *atomic.Pointer[tls.Config], logger *slog.Logger, answer malformed) *tlsListener {
 	l := &tlsListener{
 		inner:    inner,
 		logger:   logger,
+		answer:   answer,
 		accepted: make(chan accepted),
 		config: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
@@ -112,7 +117,7 @@ func (l *tlsListener) handshake(raw net.Conn) {
 	}
 	var ready net.Conn = conn
 	if conn.ConnectionState().NegotiatedProtocol != "h2" {
-		ready = jsonTLSConn{jsonConn{conn}, conn}
+		ready = jsonTLSConn{jsonConn{conn, l.answer}, conn}
 	}
 	if !l.hand(accepted{conn: ready}) {
 		// Nothing was asked on it yet.
@@ -125,7 +130,7 @@ func (l *tlsListener) refused(raw net.Conn, err error) {
 	var notTLS tls.RecordHeaderError
 	if errors.As(err, &notTLS) && notTLS.Conn != nil && looksLikeHTTP(notTLS.RecordHeader) {
 		_ = raw.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = raw.Write(malformed("This port speaks HTTPS: use https in the URL."))
+		_, _ = raw.Write(l.answer.bytes("This port speaks HTTPS: use https in the URL."))
 	}
 	// A load balancer's TCP probe is no event.
 	if !errors.Is(err, io.EOF) {
@@ -143,13 +148,16 @@ func looksLikeHTTP(header [5]byte) bool {
 
 // jsonConn replaces the error answers that net/http writes by itself, before
 // any handler, by JSON.
-type jsonConn struct{ net.Conn }
+type jsonConn struct {
+	net.Conn
+	answer malformed
+}
 
 func (c jsonConn) Write(p []byte) (int, error) {
 	if !isCanned(p) {
 		return c.Conn.Write(p)
 	}
-	if _, err := c.Conn.Write(malformed("The HTTP request is malformed or its headers are too large.")); err != nil {
+	if _, err := c.Conn.Write(c.answer.bytes("The HTTP request is malformed or its headers are too large.")); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -184,9 +192,17 @@ func isCanned(p []byte) bool {
 		bytes.Contains(p, []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))
 }
 
-// malformed is a whole HTTP/1.1 answer to what is no proper request.
-func malformed(message string) []byte {
-	body := appendError(nil, refuse(ValidationException, "%s", message))
-	return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		len(body), body)
+// malformed makes the body of an answer to what is no proper request, and its
+// media type.
+type malformed func(message string) (mediaType string, body []byte)
+
+func malformedRequest(message string) (string, []byte) {
+	return "application/json", appendError(nil, refuse(ValidationException, "%s", message))
+}
+
+// bytes is the whole HTTP/1.1 answer.
+func (m malformed) bytes(message string) []byte {
+	mediaType, body := m(message)
+	return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		mediaType, len(body), body)
 }

@@ -29,21 +29,28 @@ type ListenerOptions struct {
 	// ReadTimeout bounds the reading of one request, WriteTimeout its answer,
 	// IdleTimeout the wait for the next. Defaults: 10 s, 10 s, 5 min.
 	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+	// Malformed makes the body of the answer to what is no proper HTTP request,
+	// and its media type. Default: a ValidationException of the XKS proxy API.
+	Malformed func(message string) (mediaType string, body []byte)
 }
 
 // Listener serves a handler, as a rule a [Server], over HTTPS (HTTP/1.1 and
 // HTTP/2) or plain HTTP/1.1. Where net/http refuses a malformed request by
-// itself, the peer gets the JSON of a ValidationException.
+// itself, the peer gets an error in the form of the API that is served.
 type Listener struct {
 	server *http.Server
 	inner  net.Listener
 	logger *slog.Logger
+	answer malformed
 	tls    atomic.Pointer[tls.Config] // nil: plain; replaced by SetTLS, never changed
 }
 
 // NewListener prepares to serve connections of inner, which it will close.
 func NewListener(inner net.Listener, handler http.Handler, options ListenerOptions) (*Listener, error) {
-	l := &Listener{inner: inner, logger: options.Logger}
+	l := &Listener{inner: inner, logger: options.Logger, answer: options.Malformed}
+	if l.answer == nil {
+		l.answer = malformedRequest
+	}
 	if options.TLS != nil {
 		config, err := options.TLS.config()
 		if err != nil {
@@ -84,9 +91,9 @@ func (l *Listener) SetTLS(options TLSOptions) error {
 
 // Serve serves until Shutdown, and then returns nil at once.
 func (l *Listener) Serve() error {
-	var conns net.Listener = plainListener{l.inner}
+	var conns net.Listener = plainListener{l.inner, l.answer}
 	if l.tls.Load() != nil {
-		conns = newTLSListener(l.inner, &l.tls, l.logger)
+		conns = newTLSListener(l.inner, &l.tls, l.logger, l.answer)
 	}
 	if err := l.server.Serve(conns); !errors.Is(err, http.ErrServerClosed) {
 		return err
