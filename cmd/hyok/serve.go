@@ -36,9 +36,10 @@ func newServeCommand() *cobra.Command {
 	var flags serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the XKS proxy API",
-		Long: `Opens the configured tokens and serves the key stores to AWS KMS until SIGTERM or
-SIGINT, then finishes the requests in flight (limits.drain).
+		Short: "Serve the XKS proxy API and the AWS KMS API",
+		Long: `Opens the configured tokens and serves the key stores to AWS KMS, and the embedded
+KMS to whoever its identities are, until SIGTERM or SIGINT, then finishes the requests
+in flight (limits.drain).
 
 The configuration, credentials and certificates are read again when they change, and
 on SIGHUP, which also searches the tokens for new keys at once. One that is not valid
@@ -209,6 +210,13 @@ func (f *serveFlags) announce(w io.Writer, c *config.Config, p *proxy.Proxy) err
 		for s := range c.Stores {
 			fmt.Fprintf(&b, "Key store %s: %s://%s%s (credentials in %s)\n", c.Stores[s].Name, scheme, reachable(addr), c.Stores[s].URIPath(), c.Stores[s].CredentialsFile)
 		}
+	}
+	for i, addr := range p.KMSAddresses() {
+		scheme := "https"
+		if c.KMS.Listeners[i].TLS == nil {
+			scheme = "http"
+		}
+		fmt.Fprintf(&b, "AWS KMS API: %s://%s (identities in %s)\n", scheme, reachable(addr), c.KMS.IdentitiesFile)
 	}
 	if addr := p.OperationsAddress(); addr != nil {
 		fmt.Fprintf(&b, "Metrics and probes: http://%s/metrics, /readyz\n", reachable(addr))

@@ -20,14 +20,14 @@ func Check(c *config.Config) error {
 		if err == nil {
 			err = options.URI.Check()
 		}
-		if err == nil {
+		if err == nil && (options.URI.NamesPIN() || !isClusterAlone(c, t.Name)) {
 			_, err = options.PIN()
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tokens.%s: %w", t.Name, err))
 		}
 	}
-	for _, l := range c.Listeners {
+	for _, l := range allListeners(c) {
 		if l.TLS == nil || l.TLS.KeyURI == "" {
 			continue
 		}

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/hyok-kms/hyok/engine/kmsapi"
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/xks"
@@ -21,7 +24,7 @@ type keyPairs map[string]*keystore.KeyPair
 
 // open opens the key pairs of all listeners.
 func (p keyPairs) open(c *config.Config, ms *keystore.Modules) error {
-	for _, l := range c.Listeners {
+	for _, l := range allListeners(c) {
 		if l.TLS == nil || l.TLS.KeyURI == "" || p[string(l.TLS.KeyURI)] != nil {
 			continue
 		}
@@ -94,10 +97,23 @@ func certificateOf(path string, pair *keystore.KeyPair) (tls.Certificate, error)
 	return cert, nil
 }
 
-// listen opens the XKS listeners and serves handler on them.
+// allListeners returns the XKS listeners of a configuration, then those of the
+// KMS.
+func allListeners(c *config.Config) []config.Listener {
+	if c.KMS == nil {
+		return c.Listeners
+	}
+	return slices.Concat(c.Listeners, c.KMS.Listeners)
+}
+
+// listen opens the listeners and serves the front doors on them.
 func (p *Proxy) listen(c *config.Config) error {
-	for _, l := range c.Listeners {
+	for i, l := range allListeners(c) {
 		options := xks.ListenerOptions{Logger: p.log}
+		var handler http.Handler = p.server
+		if i >= len(c.Listeners) {
+			handler, options.Malformed = p.kms.handler, kmsapi.Malformed
+		}
 		if l.TLS != nil {
 			o, err := p.pairs.tlsOptions(l.TLS)
 			if err != nil {
@@ -109,7 +125,7 @@ func (p *Proxy) listen(c *config.Config) error {
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Address, err)
 		}
-		listener, err := xks.NewListener(inner, p.server, options)
+		listener, err := xks.NewListener(inner, handler, options)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listener %s: %w", l.Address, err), inner.Close())
 		}
@@ -126,11 +142,11 @@ func (p *Proxy) listen(c *config.Config) error {
 // sameListeners reports whether a new configuration can take over the open
 // listeners: certificates and client rules may change, addresses may not.
 func sameListeners(a, b *config.Config) error {
-	if len(a.Listeners) != len(b.Listeners) || a.Operations != b.Operations {
+	if len(a.Listeners) != len(b.Listeners) || len(allListeners(a)) != len(allListeners(b)) || a.Operations != b.Operations {
 		return errors.New("listeners were added, removed or moved: restart to let that take effect")
 	}
-	for i, l := range a.Listeners {
-		m := b.Listeners[i]
+	for i, l := range allListeners(a) {
+		m := allListeners(b)[i]
 		if l.Address != m.Address || (l.TLS == nil) != (m.TLS == nil) {
 			return fmt.Errorf("listener %s was moved or changed between TLS and plain HTTP: restart to let that take effect", l.Address)
 		}

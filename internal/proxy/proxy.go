@@ -25,12 +25,13 @@ import (
 type Proxy struct {
 	log     *slog.Logger
 	version string
-	modules keystore.Modules
+	modules *keystore.Modules
 	pairs   keyPairs // written by Start alone
 	metrics *telemetry.Metrics
 	server  *xks.Server
+	kms     *kmsDoor // nil: no KMS is configured; written by Start alone
 
-	listeners  []*xks.Listener // written by Start alone
+	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
 	operations *telemetry.Server
 	serving    sync.WaitGroup
 	failed     chan error // a listener that stopped by itself
@@ -66,8 +67,8 @@ type serviceState struct {
 // every token searched for its keys and probed once.
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{
-		log: log, version: version, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
-		failed: make(chan error, 1+len(c.Listeners)), config: c,
+		log: log, version: version, modules: new(keystore.Modules), pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		failed: make(chan error, 1+len(allListeners(c))), config: c,
 		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
 	}
 	if err := p.start(ctx, c); err != nil {
@@ -82,7 +83,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := SetEnvironment(c); err != nil {
 		return err
 	}
-	if err := p.pairs.open(c, &p.modules); err != nil {
+	if err := p.pairs.open(c, p.modules); err != nil {
 		return err
 	}
 	tokens, err := p.openTokens(ctx, c)
@@ -96,6 +97,11 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	p.publish(c)
+	if c.KMS != nil {
+		if p.kms, err = p.openKMS(ctx, c); err != nil {
+			return err
+		}
+	}
 	p.metrics.Watch(p.Tokens, p.server.InFlight)
 	if err := p.listen(c); err != nil {
 		return err
@@ -111,8 +117,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 // already. On an error those that it has opened are closed again.
 func (p *Proxy) openTokens(ctx context.Context, c *config.Config) (map[string]*openToken, error) {
 	tokens := map[string]*openToken{}
-	for i := range c.Tokens {
-		settings := c.Tokens[i]
+	for _, settings := range xksTokens(c) {
 		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health == p.config.Health {
 			tokens[settings.Name] = old
 			continue
@@ -133,7 +138,7 @@ func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *confi
 		return nil, err
 	}
 	options.Background = true
-	t, err := keystore.Open(ctx, &p.modules, options)
+	t, err := keystore.Open(ctx, p.modules, options)
 	if err != nil {
 		return nil, err
 	}
@@ -225,8 +230,12 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	if err := sameListeners(p.config, c); err != nil {
 		return err
 	}
-	options := make([]*xks.TLSOptions, len(c.Listeners))
-	for i, l := range c.Listeners {
+	if err := p.sameKMS(c); err != nil {
+		return err
+	}
+	listeners := allListeners(c)
+	options := make([]*xks.TLSOptions, len(listeners))
+	for i, l := range listeners {
 		if l.TLS == nil {
 			continue
 		}
@@ -241,7 +250,11 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	x, limiters := p.serverConfig(c, tokens)
-	if err := p.server.Reload(x); err != nil {
+	err = p.reloadKMS(c)
+	if err == nil {
+		err = p.server.Reload(x)
+	}
+	if err != nil {
 		p.retire(tokens, p.tokens)
 		return err
 	}
@@ -252,7 +265,7 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		if err := p.listeners[i].SetTLS(*o); err != nil {
 			// Only a mistake of ours gets here: the options were read from files
 			// that the configuration has checked.
-			p.log.Error("a listener keeps its former certificate", "address", c.Listeners[i].Address, "error", err)
+			p.log.Error("a listener keeps its former certificate", "address", listeners[i].Address, "error", err)
 		}
 	}
 	old := p.tokens
@@ -274,8 +287,8 @@ func (p *Proxy) Refresh(ctx context.Context) error {
 // publish shows probes and metrics the tokens in force.
 func (p *Proxy) publish(c *config.Config) {
 	s := &serviceState{stores: map[string][]*keystore.Token{}}
-	for i := range c.Tokens {
-		s.tokens = append(s.tokens, p.tokens[c.Tokens[i].Name].Token)
+	for _, settings := range xksTokens(c) {
+		s.tokens = append(s.tokens, p.tokens[settings.Name].Token)
 	}
 	for i := range c.Stores {
 		s.stores[c.Stores[i].Name] = storeTokens(&c.Stores[i], p.tokens)
@@ -283,12 +296,16 @@ func (p *Proxy) publish(c *config.Config) {
 	p.current.Store(s)
 }
 
-// Tokens returns the open tokens.
+// Tokens returns the open tokens, that of the KMS last.
 func (p *Proxy) Tokens() []*keystore.Token {
+	var tokens []*keystore.Token
 	if s := p.current.Load(); s != nil {
-		return s.tokens
+		tokens = slices.Clone(s.tokens)
 	}
-	return nil
+	if p.kms != nil {
+		tokens = append(tokens, p.kms.token)
+	}
+	return tokens
 }
 
 // Ready returns why the proxy should not get requests, or nil: it is shutting
@@ -303,6 +320,9 @@ func (p *Proxy) Ready() error {
 			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
 		}
 	}
+	if p.kms != nil && p.kms.token.Health().State == keystore.Unavailable {
+		errs = append(errs, errors.New("the embedded KMS: its token cannot serve"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -312,7 +332,7 @@ func (p *Proxy) Handler() http.Handler { return p.server }
 // Addresses returns where the XKS listeners accept connections.
 func (p *Proxy) Addresses() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners {
+	for _, l := range p.listeners[:len(p.config.Listeners)] {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs
@@ -350,6 +370,9 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var stuck error
+	if p.kms != nil {
+		stuck = p.kms.close(closing)
+	}
 	for _, t := range p.tokens {
 		stuck = errors.Join(stuck, t.Close(closing))
 	}

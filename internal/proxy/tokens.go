@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/keystore"
@@ -41,4 +42,29 @@ func TokenOptions(c *config.Config, t *config.Token, log *slog.Logger) (keystore
 		Logger:        log,
 		ProbeInterval: c.Health.Interval,
 	}, nil
+}
+
+// xksTokens returns the tokens that the XKS proxy opens: all but those that are
+// configured for the embedded KMS alone.
+func xksTokens(c *config.Config) []config.Token {
+	var tokens []config.Token
+	for _, t := range c.Tokens {
+		inStore := slices.ContainsFunc(c.Stores, func(s config.Store) bool { return slices.Contains(s.Tokens, t.Name) })
+		if inStore || c.KMS == nil || c.KMS.Token != t.Name && !isCluster(c, t.Name) {
+			tokens = append(tokens, t)
+		}
+	}
+	return tokens
+}
+
+// isCluster reports whether custom key stores can stand on a token.
+func isCluster(c *config.Config, token string) bool {
+	return c.KMS != nil && slices.ContainsFunc(c.KMS.Clusters, func(cluster config.Cluster) bool { return cluster.Token == token })
+}
+
+// isClusterAlone reports whether nobody but custom key stores, which bring the
+// PIN, uses a token.
+func isClusterAlone(c *config.Config, token string) bool {
+	return isCluster(c, token) && c.KMS.Token != token &&
+		!slices.ContainsFunc(xksTokens(c), func(t config.Token) bool { return t.Name == token })
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/hyok-kms/hyok/engine/kmsapi"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/xks"
 )
@@ -14,6 +15,7 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
+	kms      *prometheus.HistogramVec
 	reloads  *prometheus.CounterVec
 	loadedAt prometheus.Gauge
 }
@@ -28,6 +30,11 @@ func NewMetrics(version string) *Metrics {
 			// Fine below AWS KMS's limit of 250 ms.
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .2, .25, .5, 1},
 		}, []string{"store", "operation", "error"}),
+		kms: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hyok_kms_request_duration_seconds",
+			Help:    "Time to answer a request of the KMS API, by operation and error code (empty: none).",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"operation", "error"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hyok_config_reloads_total",
 			Help: "Reloads of the configuration, by result (ok, refused).",
@@ -42,7 +49,7 @@ func NewMetrics(version string) *Metrics {
 	})
 	info.Set(1)
 	m.loadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.requests, m.reloads, m.loadedAt, info,
+	m.registry.MustRegister(m.requests, m.kms, m.reloads, m.loadedAt, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -50,6 +57,11 @@ func NewMetrics(version string) *Metrics {
 // Observe counts one request; it is the server's xks.Observer.
 func (m *Metrics) Observe(o xks.Observation) {
 	m.requests.WithLabelValues(o.Store, o.Operation, string(o.Error)).Observe(o.Duration.Seconds())
+}
+
+// ObserveKMS counts one request of the KMS API; it is the handler's observer.
+func (m *Metrics) ObserveKMS(o kmsapi.Observation) {
+	m.kms.WithLabelValues(o.Operation, o.Code).Observe(o.Duration.Seconds())
 }
 
 // Reloaded counts an attempt to reload the configuration.
