@@ -3,14 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/proxy"
-	"github.com/hyok-kms/hyok/keystore"
 )
 
 // newConfigCommand returns hyok config.
@@ -74,7 +72,7 @@ before it uses them, and reports everything that is wrong with its line. The exi
 			}
 			c, err := data.load()
 			if err == nil {
-				err = checkServed(c)
+				err = proxy.Check(c)
 			}
 			v := viewCheck(path, c, err)
 			if *format == formatJSON {
@@ -87,58 +85,6 @@ before it uses them, and reports everything that is wrong with its line. The exi
 			return err
 		},
 	}
-}
-
-// checkServed reports what would keep either front door from serving what Load has
-// accepted, as far as it shows without opening a token.
-func checkServed(c *config.Config) error {
-	var errs []error
-	if c.KMS == nil || len(c.Listeners) > 0 {
-		errs = append(errs, proxy.Check(c))
-	} else {
-		errs = append(errs, checkKMSTokens(c))
-	}
-	if c.KMS != nil {
-		for _, l := range c.KMS.Listeners {
-			errs = append(errs, checkKeyURI(l))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkKMSTokens checks the tokens of a configuration that serves the embedded
-// KMS alone. Those that stand for clusters get their PINs from who connects them.
-func checkKMSTokens(c *config.Config) error {
-	var errs []error
-	for i := range c.Tokens {
-		t := &c.Tokens[i]
-		options, err := proxy.TokenOptions(c, t, slog.New(slog.DiscardHandler))
-		if err == nil {
-			err = options.URI.Check()
-		}
-		if err == nil && t.Name == c.KMS.Token {
-			_, err = options.PIN()
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("tokens.%s: %w", t.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkKeyURI checks the URI of a TLS key in a token, where the listener has one.
-func checkKeyURI(l config.Listener) error {
-	if l.TLS == nil || l.TLS.KeyURI == "" {
-		return nil
-	}
-	u, err := keystore.ParseURI(string(l.TLS.KeyURI))
-	if err == nil {
-		err = u.Check()
-	}
-	if err != nil {
-		return fmt.Errorf("listener %s: %w", l.Address, err)
-	}
-	return nil
 }
 
 func viewCheck(path string, c *config.Config, err error) checkView {
