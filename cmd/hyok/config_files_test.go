@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/proxy"
 )
 
 // folder is a data folder on which a test runs commands.
@@ -340,7 +341,8 @@ func TestConfigCheckOfAKeyURIOfTheKMS(t *testing.T) {
 		"pkcs11:token=a?module-path=/m.so": "",
 		"pkcs11:token=a;object=b":          "names no module",
 	} {
-		err := checkKeyURI(config.Listener{Address: "127.0.0.1:1", TLS: &config.TLS{KeyURI: config.URI(uri)}})
+		l := config.Listener{Address: "127.0.0.1:1", TLS: &config.TLS{KeyURI: config.URI(uri)}}
+		err := proxy.Check(&config.Config{KMS: &config.KMS{Listeners: []config.Listener{l}}})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", uri, err, want)
 		}

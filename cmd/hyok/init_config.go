@@ -71,6 +71,10 @@ listeners:
     - address: %q
       %s
 `, kmsIdentities, f.kmsListen, f.transport())
+		if !f.plainHTTP {
+			// So that its external key stores can stand on the proxy beside it.
+			b.WriteString("  xks_proxies: {ca: tls/ca.crt}\n")
+		}
 	}
 	if f.operations != "" {
 		fmt.Fprintf(&b, "operations: {address: %q}\n", f.operations)

@@ -71,6 +71,7 @@ func kmsVariables(dir string, c *config.Config) []variable {
 		// Even where it is empty: what another session has left would be sent.
 		{"AWS_SESSION_TOKEN", id.SessionToken},
 		{"AWS_REGION", quickstartRegion},
+		{"AWS_DEFAULT_REGION", quickstartRegion}, // where version 1 of the aws CLI looks
 	}
 	if l.TLS != nil {
 		all = append(all, variable{"AWS_CA_BUNDLE", authorityFile(dir)})

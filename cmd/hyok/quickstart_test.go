@@ -76,7 +76,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	expectKMSVariables(t, dir, map[string]string{
 		"AWS_ENDPOINT_URL_KMS": "https://127.0.0.1:0", "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:0",
-		"AWS_REGION": env["HYOK_XKS_REGION"], "AWS_SESSION_TOKEN": "", "AWS_CA_BUNDLE": filepath.Join(dir, "tls", "ca.crt"),
+		"AWS_REGION": env["HYOK_XKS_REGION"], "AWS_DEFAULT_REGION": env["HYOK_XKS_REGION"], "AWS_SESSION_TOKEN": "", "AWS_CA_BUNDLE": filepath.Join(dir, "tls", "ca.crt"),
 	})
 
 	serve := program(t, "serve", "--data", dir, "--log-file", filepath.Join(dir, "log"))
@@ -211,7 +211,7 @@ func TestInitOfOtherFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectKMSVariables(t, plain, map[string]string{
-		"AWS_ENDPOINT_URL_KMS": "http://localhost:8444", "AWS_ENDPOINT_URL_STS": "http://localhost:8444", "AWS_REGION": "us-east-1", "AWS_SESSION_TOKEN": "",
+		"AWS_ENDPOINT_URL_KMS": "http://localhost:8444", "AWS_ENDPOINT_URL_STS": "http://localhost:8444", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "",
 	})
 
 	without := filepath.Join(dir, "without")

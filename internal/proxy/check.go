@@ -39,6 +39,9 @@ func Check(c *config.Config) error {
 			errs = append(errs, fmt.Errorf("listener %s: %w", l.Address, err))
 		}
 	}
+	if len(c.Listeners) == 0 {
+		return errors.Join(errs...) // the KMS alone is served
+	}
 	x := xks.Config{Deadline: c.Limits.Deadline, MaxInFlight: c.Limits.MaxInFlight}
 	for i := range c.Stores {
 		x.Stores = append(x.Stores, newStore(&c.Stores[i], &storeKeys{}))

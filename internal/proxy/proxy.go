@@ -28,8 +28,8 @@ type Proxy struct {
 	modules *keystore.Modules
 	pairs   keyPairs // written by Start alone
 	metrics *telemetry.Metrics
-	server  *xks.Server
-	kms     *kmsDoor // nil: no KMS is configured; written by Start alone
+	server  *xks.Server // nil: the KMS alone is served; written by Start alone
+	kms     *kmsDoor    // nil: no KMS is configured; written by Start alone
 
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
 	operations *telemetry.Server
@@ -93,8 +93,10 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	p.tokens = tokens
 	x, limiters := p.serverConfig(c, tokens)
 	p.limiters = limiters
-	if p.server, err = xks.NewServer(x, p.log, p.metrics.Observe); err != nil {
-		return err
+	if len(c.Listeners) > 0 {
+		if p.server, err = xks.NewServer(x, p.log, p.metrics.Observe); err != nil {
+			return err
+		}
 	}
 	p.publish(c)
 	if c.KMS != nil {
@@ -102,7 +104,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	p.metrics.Watch(p.Tokens, p.server.InFlight)
+	p.metrics.Watch(p.Tokens, p.inFlight)
 	if err := p.listen(c); err != nil {
 		return err
 	}
@@ -251,7 +253,7 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	}
 	x, limiters := p.serverConfig(c, tokens)
 	err = p.reloadKMS(c)
-	if err == nil {
+	if err == nil && p.server != nil {
 		err = p.server.Reload(x)
 	}
 	if err != nil {
@@ -324,6 +326,14 @@ func (p *Proxy) Ready() error {
 		errs = append(errs, errors.New("the embedded KMS: its token cannot serve"))
 	}
 	return errors.Join(errs...)
+}
+
+// inFlight returns the number of XKS requests that are worked on.
+func (p *Proxy) inFlight() int {
+	if p.server == nil {
+		return 0
+	}
+	return p.server.InFlight()
 }
 
 // Handler returns what the XKS listeners serve.
