@@ -5,5 +5,8 @@
 // bounded by its context even when the module hangs, so that what stands behind
 // a [Token] could as well be a module in another process.
 //
+// Keys are external keys of a [Token], found by their labels, or material of a
+// [Vault], which its owner stores wrapped under a root key in the token.
+//
 // It knows nothing of HTTP, AWS or what a key is used for.
 package keystore

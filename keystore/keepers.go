@@ -20,17 +20,17 @@ type keepers struct {
 	ended bool // guarded by mu
 }
 
-const (
-	keeperLimit = 4
-	// fewSessions is from where on a token's own limit leaves room for keeperLimit.
-	fewSessions = 64
-)
+// keeperLimit returns how many keepers a vault has at most.
+func keeperLimit(info TokenInfo) int {
+	const few = 64
+	if info.MaxSessions != 0 && info.MaxSessions < few {
+		return 1
+	}
+	return 4
+}
 
 func (k *keepers) init(t *Token) {
-	k.t, k.limit = t, keeperLimit
-	if most := t.info.MaxSessions; most != 0 && most < fewSessions {
-		k.limit = 1
-	}
+	k.t, k.limit = t, keeperLimit(t.info)
 	k.idle = make(chan *worker, k.limit)
 }
 

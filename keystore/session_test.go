@@ -97,9 +97,9 @@ func TestUnknownIDsAreCheap(t *testing.T) {
 
 func TestSessionLimit(t *testing.T) {
 	for _, c := range []struct {
-		token, configured, pool, all int // all: with the copy keeper's and an administrator's
+		token, configured, pool, all int // all: with the copy keeper's, an administrator's and a vault's
 	}{
-		{0, 5, 5, 7}, {8, 16, 6, 8}, {3, 16, 1, 3}, {2, 16, 1, 2},
+		{0, 5, 5, 7}, {8, 16, 5, 8}, {3, 16, 1, 3}, {2, 16, 1, 2},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			behaviours := []string{fmt.Sprintf("max-sessions %d", c.token)}

@@ -114,13 +114,13 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 }
 
 // sessionLimit is the least of what is configured and what the token allows,
-// less the two that the copy keeper and an administrator's call may need.
+// less those that the copy keeper, an administrator's call and a vault may need.
 func sessionLimit(o Options, info TokenInfo) int {
 	n := o.Sessions
 	if n <= 0 {
 		n = max(o.Profile.Sessions, 1)
 	}
-	const reserved = 2
+	reserved := 2 + uint(keeperLimit(info))
 	switch {
 	case info.MaxSessions == 0: // the token does not say
 	case info.MaxSessions <= reserved:

@@ -160,7 +160,7 @@ func (c *unwrappedCache) unwrap(e *unwrapped) {
 		})
 	})
 	if err != nil {
-		c.fail(e, fmt.Errorf("key %s: %w", e.id, err))
+		c.fail(e, err)
 	}
 	c.release(e)
 }

@@ -88,11 +88,13 @@ func TestVaultSpecs(t *testing.T) {
 	v, tok, _ := newVault(t)
 	var made []keystore.Material
 	for _, spec := range allSpecs() {
+		if spec == keystore.SpecRSA3072 {
+			continue // TestImportEncrypted has one
+		}
 		made = append(made, material(t, v, "wrapped", spec))
 		if m := made[len(made)-1]; m.Resident() != (spec == keystore.SpecEd25519) || len(m.Digest) != 32 || m.Spec != spec || m.ID != "wrapped" {
 			t.Errorf("%+v", m)
 		}
-		made[len(made)-1].ID = "wrapped"
 	}
 	for _, spec := range quickSpecs() {
 		id := "resident-" + string(bytes.ToLower(bytes.ReplaceAll([]byte(spec), []byte("_"), []byte("-"))))
