@@ -70,7 +70,7 @@ func (c *Client) draftKey(in *kms.CreateKeyInput) (*key, error) {
 		k.ID = multiRegionPrefix + strings.ReplaceAll(k.ID, "-", "")
 		k.MultiRegion = &multiRegion{Primary: k.Region}
 	}
-	if k.Policy, err = c.newPolicy(in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+	if k.Policy, err = c.newPolicy(in.Policy, in.BypassPolicyLockoutSafetyCheck, k.arn()); err != nil {
 		return nil, err
 	}
 	k.Tags, err = addTags(nil, in.Tags)
@@ -140,22 +140,6 @@ func (c *Client) describeKey(_ context.Context, in *kms.DescribeKeyInput) (*kms.
 		return nil, err
 	}
 	return &kms.DescribeKeyOutput{KeyMetadata: k.metadata(c.engine.state, c.engine.now())}, nil
-}
-
-// checkGrantTokens refuses grant tokens that no grant has.
-func (c *Client) checkGrantTokens(tokens []string) error {
-	if len(tokens) == 0 {
-		return nil
-	}
-	s := c.engine.state
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, t := range tokens {
-		if s.grantTokens[t] == nil {
-			return &types.InvalidGrantTokenException{Message: aws.String("Invalid grant token.")}
-		}
-	}
-	return nil
 }
 
 func (c *Client) listKeys(_ context.Context, in *kms.ListKeysInput) (*kms.ListKeysOutput, error) {

@@ -45,7 +45,7 @@ type key struct {
 	used *usage // of all clones; set once the state has the key
 }
 
-// tag is a tag of a key, in the order in which they were added.
+// tag is a tag of a key, which has them sorted by their keys.
 type tag struct {
 	Key   string `json:"k"`
 	Value string `json:"v"`

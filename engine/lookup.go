@@ -41,7 +41,7 @@ func (c *Client) findNamed(op string, n keyName) (*key, error) {
 		if a == nil {
 			return nil, notFound("Alias %s is not found.", resourceARN(n.account, n.region, n.alias))
 		}
-		ref = a.target()
+		ref, n.id = a.target(), a.KeyID
 	}
 	k := c.engine.state.key(ref, c.engine.now())
 	if k == nil {
@@ -82,29 +82,43 @@ func (c *Client) permitted(op string, k *key) error {
 // edit changes the key that a KeyId parameter names, which may not be an alias:
 // change gets a copy of the key as it is when nobody else can change it, and the
 // batch that it is committed with. It returns the key as committed.
-func (c *Client) edit(ctx context.Context, op string, keyID *string, change func(*key, *batch) error) (*key, error) {
+func (c *Client) edit(ctx context.Context, op string, keyID *string, change func(*key, *batch) error) (k *key, err error) {
+	err = c.locked(ctx, op, keyID, func(present *key, b *batch) error {
+		k = present.clone()
+		if err := change(k, b); err != nil {
+			return err
+		}
+		b.putKey(k)
+		return nil
+	})
+	return k, err
+}
+
+// locked commits what do puts into the batch. do gets the key that a KeyId
+// parameter names, which may not be an alias, as it is when nobody else can change
+// it, if its state permits the operation.
+func (c *Client) locked(ctx context.Context, op string, keyID *string, do func(*key, *batch) error) error {
 	named, err := c.findKey(op, keyID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	unlock, err := c.engine.locks.lock(ctx, named.family())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
 	present, err := c.findKey(op, keyID) // as it is now
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.permitted(op, present); err != nil {
-		return nil, err
+		return err
 	}
-	k, b := present.clone(), new(batch)
-	if err := change(k, b); err != nil {
-		return nil, err
+	b := new(batch)
+	if err := do(present, b); err != nil {
+		return err
 	}
-	b.putKey(k)
-	return k, c.engine.commit(ctx, b)
+	return c.engine.commit(ctx, b)
 }
 
 // requireUsage returns an error unless the key is for a usage.

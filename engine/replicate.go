@@ -27,7 +27,7 @@ func (c *Client) replicateKey(ctx context.Context, in *kms.ReplicateKeyInput) (*
 	}
 	replica := c.engine.replicaOf(primary, *in.ReplicaRegion)
 	replica.Description = aws.ToString(in.Description)
-	if replica.Policy, err = c.newPolicy(in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+	if replica.Policy, err = c.newPolicy(in.Policy, in.BypassPolicyLockoutSafetyCheck, replica.arn()); err != nil {
 		return nil, err
 	}
 	if replica.Tags, err = addTags(nil, in.Tags); err != nil {

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/tidwall/btree"
 )
 
@@ -20,9 +19,11 @@ type state struct {
 	// keyAliases is aliases by keyRef/name, for the aliases of one key.
 	keyAliases btree.Map[string, *alias]
 	grants     btree.Map[string, *grant] // by keyRef/grant id
-	// retirable is grants by account/region/retiring principal/grant id.
+	// retirable is grants by their retirableRef, for those of one retiring principal.
 	retirable   btree.Map[string, *grant]
-	grantTokens map[string]*grant
+	grantIDs    map[string]*grant               // by id
+	namedGrants map[string]*grant               // those with a name, by their likeness
+	keyGrants   map[keyRef]int                  // number of grants of a key
 	stores      btree.Map[string, *customStore] // by account/region/id
 	storeKeys   map[string]int                  // number of keys of a custom key store, by account/region/id
 	xksKeys     map[string]keyRef               // the key of an external key, by account/region/store id/external key id
@@ -31,7 +32,7 @@ type state struct {
 
 func newState() *state {
 	return &state{
-		ids: map[string]int{}, grantTokens: map[string]*grant{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
+		ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
 	}
 }
 
@@ -143,56 +144,4 @@ func (s *state) putAlias(a *alias) {
 func (s *state) dropAlias(a *alias) {
 	s.aliases.Delete(a.ref())
 	s.keyAliases.Delete(a.refOfKey())
-}
-
-// grant is a grant of a key.
-type grant struct {
-	Account         string                 `json:"a"` // of the key
-	Region          string                 `json:"r"`
-	KeyID           string                 `json:"k"`
-	ID              string                 `json:"id"`  // 64 hexadecimal digits
-	Token           string                 `json:"tok"` // grant token
-	Grantee         string                 `json:"g"`   // principal; empty if it is a service
-	GranteeService  string                 `json:"gs,omitzero"`
-	Retiring        string                 `json:"ret,omitzero"`
-	RetiringService string                 `json:"rets,omitzero"`
-	IssuingAccount  string                 `json:"i"` // ARN of the root of the account that made it
-	Name            string                 `json:"n,omitzero"`
-	Operations      []types.GrantOperation `json:"o"`
-	ContextEquals   map[string]string      `json:"ce,omitempty"`
-	ContextSubset   map[string]string      `json:"cs,omitempty"`
-	SourceARN       string                 `json:"src,omitzero"`
-	Created         time.Time              `json:"c"`
-}
-
-func (g *grant) target() keyRef { return newKeyRef(g.Account, g.Region, g.KeyID) }
-
-func (g *grant) ref() string { return string(g.target()) + "/" + g.ID }
-
-// retirableRef is the grant's place among those that its retiring principal may
-// retire.
-func (g *grant) retirableRef() string {
-	principal := g.Retiring
-	if principal == "" {
-		principal = g.RetiringService
-	}
-	return retirablePrefix(g.Account, g.Region, principal) + g.ID
-}
-
-func retirablePrefix(account, region, principal string) string {
-	return account + "/" + region + "/" + principal + "\x00"
-}
-
-func (s *state) putGrant(g *grant) {
-	s.grants.Set(g.ref(), g)
-	if g.Retiring != "" || g.RetiringService != "" {
-		s.retirable.Set(g.retirableRef(), g)
-	}
-	s.grantTokens[g.Token] = g
-}
-
-func (s *state) dropGrant(g *grant) {
-	s.grants.Delete(g.ref())
-	s.retirable.Delete(g.retirableRef())
-	delete(s.grantTokens, g.Token)
 }
