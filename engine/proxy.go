@@ -97,7 +97,7 @@ func ask[T any](ctx context.Context, e *Engine, cks *customStore, m xks.RequestM
 	}
 	e.log.WarnContext(ctx, "an external key store proxy failed", "store", cks.ID, "region", cks.Region, "account", cks.Account,
 		"operation", m.KMSOperation, "request", m.KMSRequestID, "error", err)
-	return answer, &proxyFailure{failureOf(err, &reached), err}
+	return answer, &proxyFailure{failureOf(err, &reached, bounded.Err() != nil), err}
 }
 
 // progress is how far a request has come. Its hooks may run after the request has
@@ -119,22 +119,23 @@ func (p *progress) trace() *httptrace.ClientTrace {
 	}
 }
 
-// failureOf finds the row of the table of failure scenarios.
-func failureOf(err error, reached *progress) failure {
+// failureOf finds the row of the table of failure scenarios. late tells that the
+// time was over: what seemed to be an answer is what hanging up has left of one.
+func failureOf(err error, reached *progress, late bool) failure {
 	var (
-		named  *xks.Error
-		answer *xks.ResponseError
-		dial   *net.OpError
-		late   net.Error
+		named   *xks.Error
+		answer  *xks.ResponseError
+		dial    *net.OpError
+		network net.Error
 	)
 	switch {
 	case errors.As(err, &named):
 		return namedFailure(named.Name)
-	case errors.As(err, &answer):
+	case errors.As(err, &answer) && !late:
 		return malformed()
 	case errors.As(err, &dial) && dial.Op == "dial", !reached.connected.Load():
 		return noConnection()
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &late) && late.Timeout():
+	case late, errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return timedOut()
 	case !reached.secured.Load():
 		return noTLS()
