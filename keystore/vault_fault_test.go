@@ -316,8 +316,8 @@ func TestVaultRestartsUnderLoad(t *testing.T) {
 // Session objects come and go while others search: no search sees them, and not
 // one call of either fails.
 func TestVaultsBesideSearches(t *testing.T) {
-	v, tok, _ := newVault(t)
-	v = openVault(t, tok, cacheSize(1))
+	tok, _ := newToken(t)
+	v := openVault(t, tok, cacheSize(1))
 	generate(t, tok, "external", both)
 	keys := []keystore.Material{material(t, v, "a", keystore.SpecAES256), material(t, v, "b", keystore.SpecAES256), resident(t, v, "c", keystore.SpecHMAC384)}
 	ctx, stop := context.WithCancel(patient(t))
