@@ -45,12 +45,12 @@ func (a ImportAlgorithm) parts() (hash crypto.Hash, twoSteps bool, err error) {
 // ErrInvalidMaterial: it does not decrypt, or what comes out is not decodable;
 // ErrMaterialSpec: it is of another kind or length than spec says.
 //
-// AES, HMAC and RSA material never leaves the token in the clear, with exceptions
-// that SoftHSM2 demands. It knows OAEP with SHA-1 only: with ImportOAEPSHA256 the
+// The material does not leave the token in the clear, with exceptions that
+// SoftHSM2 demands. It knows OAEP with SHA-1 only: with ImportOAEPSHA256 the
 // material, and with ImportKeyWrapSHA256 the AES key that it is wrapped under, is
 // for a moment in this process, and wiped at once. So is HMAC_224 material, since
-// nothing else tells 28 bytes from 29 to 32, and elliptic curve material, since a token
-// tells no public key of a private one that it has unwrapped.
+// nothing else tells 28 bytes from 29 to 32, and Ed25519 material, which SoftHSM2
+// does not unwrap.
 func (v *Vault) ImportEncrypted(ctx context.Context, id string, spec Spec, wrapping Material, algorithm ImportAlgorithm, encrypted []byte) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
@@ -108,8 +108,7 @@ func asMaterial(err error) error {
 }
 
 func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
-	wholeBlocks := s.secret() && s.bytes%8 == 0
-	if wholeBlocks && (t.twoSteps || t.hash == crypto.SHA1) || s.family == familyRSA && t.twoSteps {
+	if s.unwrappable() && (t.twoSteps || t.hash == crypto.SHA1) {
 		return v.unwrapTransported(ctx, id, spec, s, t)
 	}
 	material, err := v.DecryptOAEP(ctx, t.material, t.hash, t.block)
@@ -126,6 +125,12 @@ func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s s
 		}
 	}
 	return v.Import(ctx, id, spec, material)
+}
+
+// unwrappable reports whether material of this shape can be decrypted in the
+// token and still be checked, see ImportEncrypted.
+func (s shape) unwrappable() bool {
+	return s.family != familyEdwards && (s.family != familyHMAC || s.bytes%8 == 0)
 }
 
 // unwrapTransported decrypts material in the token and wraps it there.
@@ -203,21 +208,28 @@ func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.O
 // inspect checks what was unwrapped without having been seen, and returns the
 // public key of a pair.
 func (v *Vault) inspect(w *worker, s shape, h pkcs11.ObjectHandle) ([]byte, error) {
-	if s.secret() {
+	switch s.family {
+	case familyAES, familyHMAC:
 		return nil, v.checkLength(w, s, h)
+	case familyEC, familyEdwards:
+		return w.findPublic(s, h)
+	case familyRSA:
 	}
-	public, err := w.readPublic(s, h)
+	values, err := w.values(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
-	key, err := decodeRSA(public)
+	key, err := rsaPublic(values[0], values[1])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidMaterial, err)
 	}
 	if key.N.BitLen() != 8*s.bytes {
 		return nil, fmt.Errorf("%w: its modulus has %d bits instead of %d", ErrMaterialSpec, key.N.BitLen(), 8*s.bytes)
 	}
-	return public, w.provePair(s, h, key)
+	if err := w.provePair(s, h, key); err != nil {
+		return nil, err
+	}
+	return encodeRSA(values[0], values[1])
 }
 
 // checkLength checks how long a secret key is. SoftHSM2 does not tell

@@ -211,8 +211,7 @@ func (s shape) pairGeneration() (mechanism uint, public []*pkcs11.Attribute) {
 	return pkcs11.CKM_EC_KEY_PAIR_GEN, public
 }
 
-// readPublic returns the SubjectPublicKeyInfo of an object: of a public key, or
-// of an RSA private key.
+// readPublic returns the SubjectPublicKeyInfo of a public key object.
 func (w *worker) readPublic(s shape, h pkcs11.ObjectHandle) ([]byte, error) {
 	if s.family == familyRSA {
 		values, err := w.values(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 )
@@ -57,7 +58,7 @@ func (m *Material) checkCiphertext(s shape, ciphertext []byte) error {
 func (w *worker) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	if hash == crypto.SHA1 {
 		out, err := w.decrypt(h, oaepSHA1(), ciphertext)
-		if err == nil || !isCode(err, append(w.t.profile.Unclear, w.t.profile.BadTag...)...) {
+		if err == nil || !isCode(err, slices.Concat(w.t.profile.Unclear, w.t.profile.BadTag)...) {
 			return out, err
 		}
 		// The padding is wrong or the token sick: to the bare operation no

@@ -309,18 +309,26 @@ func (v *Vault) finishResident(w *worker, id string, spec Spec, s shape, produce
 		return Material{}, err
 	}
 	m := Material{ID: id, Spec: spec, Public: p.public}
-	if m.Digest, err = w.digest(s, spec, p); err != nil {
-		return m, errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
+	m.Digest, err = w.digest(s, spec, p)
+	if err == nil {
+		err = v.makeKnown(w, id, s, p.handle)
 	}
+	if err != nil {
+		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
+	}
+	return m, err
+}
+
+func (v *Vault) makeKnown(w *worker, id string, s shape, h pkcs11.ObjectHandle) error {
 	if s.family != familyAES {
-		v.residents.put(id, p.handle, w.epoch)
-		return m, nil
+		v.residents.put(id, h, w.epoch)
+		return nil
 	}
-	o, _, err := w.describe(p.handle)
+	o, _, err := w.describe(h)
 	if err == nil {
 		w.t.enter(o)
 	}
-	return m, err
+	return err
 }
 
 // copyResident makes an RSA pair in the session and copies it to the token, so

@@ -86,9 +86,6 @@ func (v *Vault) find(ctx context.Context, m *Material) (keyObject, error) {
 	if m.Resident() {
 		return v.residents.get(ctx, m)
 	}
-	if len(m.Wrapped) == 0 {
-		return nil, fmt.Errorf("%w: it is empty", ErrInvalidMaterial)
-	}
 	return v.cache.get(ctx, m)
 }
 

@@ -42,7 +42,7 @@ type Material struct {
 	ID   string
 	Spec Spec
 	// Wrapped is the key under the vault's root key (CKM_AES_KEY_WRAP_PAD, RFC
-	// 5649; key pairs as PKCS #8); nil: the key is resident.
+	// 5649; key pairs as PKCS #8); empty: the key is resident.
 	Wrapped []byte
 	// Public is the SubjectPublicKeyInfo of a key pair in DER, else nil.
 	Public []byte
@@ -53,7 +53,7 @@ type Material struct {
 }
 
 // Resident reports whether the material is a token object.
-func (m *Material) Resident() bool { return m.Wrapped == nil }
+func (m *Material) Resident() bool { return len(m.Wrapped) == 0 }
 
 // VaultOptions says which vault to open.
 type VaultOptions struct {

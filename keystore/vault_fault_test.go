@@ -316,8 +316,8 @@ func TestVaultRestartsUnderLoad(t *testing.T) {
 // Session objects come and go while others search: no search sees them, and not
 // one call of either fails.
 func TestVaultsBesideSearches(t *testing.T) {
-	v, tok, _ := newVault(t)
-	v = openVault(t, tok, cacheSize(1))
+	tok, _ := newToken(t)
+	v := openVault(t, tok, cacheSize(1))
 	generate(t, tok, "external", both)
 	keys := []keystore.Material{material(t, v, "a", keystore.SpecAES256), material(t, v, "b", keystore.SpecAES256), resident(t, v, "c", keystore.SpecHMAC384)}
 	ctx, stop := context.WithCancel(patient(t))
@@ -359,7 +359,6 @@ func TestDamagedMaterial(t *testing.T) {
 			"flipped":   func(m *keystore.Material) { m.Wrapped = flippedAt(m.Wrapped, 9) },
 			"truncated": func(m *keystore.Material) { m.Wrapped = m.Wrapped[:len(m.Wrapped)-8] },
 			"odd":       func(m *keystore.Material) { m.Wrapped = m.Wrapped[1:] },
-			"empty":     func(m *keystore.Material) { m.Wrapped = []byte{} },
 			"foreign":   func(m *keystore.Material) { m.Wrapped = material(t, other, "k", spec).Wrapped },
 		} {
 			bad := good
@@ -641,6 +640,20 @@ func TestTokenThatRefuses(t *testing.T) {
 		if err != nil || !bytes.Equal(openssl(t, private), public) {
 			t.Errorf("%s: %v", spec, err)
 		}
+	}
+}
+
+// What is made wrapped costs no search, however many keys there are.
+func TestGenerateSearchesNothing(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil)
+	v := openVault(t, tok)
+	before := m.Count(t, "C_FindObjectsInit")
+	for _, spec := range []keystore.Spec{keystore.SpecAES256, keystore.SpecHMAC512, keystore.SpecP256} {
+		made := material(t, v, "k", spec)
+		useMaterial(t, v, v, &made)
+	}
+	if n := m.Count(t, "C_FindObjectsInit") - before; n != 0 {
+		t.Errorf("%d searches", n)
 	}
 }
 

@@ -426,8 +426,14 @@ func TestImportEncryptedRefuses(t *testing.T) {
 		try("no RSA key", keystore.SpecRSA2048, algorithm, encryptFor(t, key, algorithm, secret), keystore.ErrInvalidMaterial)
 		try("another length of RSA", keystore.SpecRSA3072, algorithm, encryptFor(t, key, algorithm, rsaDER), keystore.ErrMaterialSpec)
 		try("a broken RSA key", keystore.SpecRSA2048, algorithm, encryptFor(t, key, algorithm, broken), keystore.ErrInvalidMaterial)
-		try("RSA for EC", keystore.SpecP256, algorithm, encryptFor(t, key, algorithm, rsaDER), keystore.ErrMaterialSpec)
+		try("RSA for EC", keystore.SpecP256, algorithm, encryptFor(t, key, algorithm, rsaDER), keystore.ErrMaterialSpec, keystore.ErrInvalidMaterial)
 		p256 := ecPKCS8(t, ecVectors[keystore.SpecP256].oid, unhex(t, ecVectors[keystore.SpecP256].private), nil)
+		try("P-256 for P-384", keystore.SpecP384, algorithm, encryptFor(t, key, algorithm, p256), keystore.ErrMaterialSpec)
+		zero := ecPKCS8(t, ecVectors[keystore.SpecP256].oid, make([]byte, 32), nil)
+		try("a private key of 0", keystore.SpecP256, algorithm, encryptFor(t, key, algorithm, zero), keystore.ErrInvalidMaterial)
+		for i := 0; i < len(p256); i += 3 {
+			try("truncated", keystore.SpecP256, algorithm, encryptFor(t, key, algorithm, p256[:max(i, 1)]), keystore.ErrInvalidMaterial, keystore.ErrMaterialSpec)
+		}
 		try("EC for RSA", keystore.SpecRSA2048, algorithm, encryptFor(t, key, algorithm, p256), keystore.ErrInvalidMaterial, keystore.ErrMaterialSpec)
 	}
 	if n := tok.Stats().Failures; n != 0 {
