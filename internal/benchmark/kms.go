@@ -163,7 +163,7 @@ func (s *kmsSubject) figures(ctx context.Context, length time.Duration, encrypt,
 	return append(forEncrypt, forDecrypt...), err
 }
 
-func (s *kmsSubject) figuresOf(ctx context.Context, length time.Duration, op string, raw func(pkcs11.SessionHandle) error, call func(context.Context, int) error, r *kmsResult) ([]figure, error) {
+func (s *kmsSubject) figuresOf(ctx context.Context, length time.Duration, op string, raw rawCall, call func(context.Context, int) error, r *kmsResult) ([]figure, error) {
 	requests := s.requests(op)
 	size, err := answerSize(s.handler, requests[0])
 	if err != nil {
@@ -189,23 +189,30 @@ func (s *kmsSubject) figuresOf(ctx context.Context, length time.Duration, op str
 }
 
 // rawCalls are what the token has to do for an Encrypt and for a Decrypt.
-func (s *kmsSubject) rawCalls() (encrypt, decrypt func(pkcs11.SessionHandle) error, err error) {
+func (s *kmsSubject) rawCalls() (encrypt, decrypt rawCall, err error) {
 	session, err := s.token.keeper()
 	if err != nil {
 		return nil, nil, err
 	}
-	h, err := s.token.sessionKey(session)
-	if err != nil {
-		return nil, nil, err
-	}
 	text, aad, iv := make([]byte, 32), make([]byte, kmsAAD), make([]byte, 12)
-	encrypt = func(session pkcs11.SessionHandle) error {
-		_, err := s.token.encrypt(session, h, iv, aad, text)
+	var keys [usedKeys]pkcs11.ObjectHandle
+	var sealed [usedKeys][]byte
+	for i := range keys {
+		if keys[i], err = s.token.sessionKey(session); err != nil {
+			return nil, nil, err
+		}
+		if sealed[i], err = s.token.encrypt(session, keys[i], iv, aad, text); err != nil {
+			return nil, nil, err
+		}
+	}
+	encrypt = func(session pkcs11.SessionHandle, i int) error {
+		_, err := s.token.encrypt(session, keys[i], iv, aad, text)
 		return err
 	}
-	sealed, err := s.token.encrypt(session, h, iv, aad, text)
-	decrypt = func(session pkcs11.SessionHandle) error { return s.token.decrypt(session, h, iv, aad, sealed) }
-	return encrypt, decrypt, err
+	decrypt = func(session pkcs11.SessionHandle, i int) error {
+		return s.token.decrypt(session, keys[i], iv, aad, sealed[i])
+	}
+	return encrypt, decrypt, nil
 }
 
 func (s *kmsSubject) encrypt(ctx context.Context, i int) error {
@@ -291,7 +298,7 @@ func (s *kmsSubject) measureSign(ctx context.Context, o options) error {
 		in := kms.SignInput{KeyId: made.KeyMetadata.KeyId, Message: make([]byte, g.size), MessageType: g.kind, SigningAlgorithm: g.algorithm}
 		figures = append(figures,
 			figure{&results[i].raw, func() (float64, error) {
-				return s.token.callRate(o.length/2, runtime.GOMAXPROCS(0), func(session pkcs11.SessionHandle) error {
+				return s.token.callRate(o.length/2, runtime.GOMAXPROCS(0), func(session pkcs11.SessionHandle, _ int) error {
 					return s.token.sign(session, h, g.mechanism, make([]byte, g.size))
 				})
 			}},

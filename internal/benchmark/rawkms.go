@@ -21,16 +21,19 @@ func (t *rawToken) keeper() (pkcs11.SessionHandle, error) {
 	return t.ctx.OpenSession(t.open.Info().Slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 }
 
+// rawCall is what the token has to do for an operation with one of the used keys.
+type rawCall func(s pkcs11.SessionHandle, key int) error
+
 // callRate is how many times a second something can be called from a number of
 // sessions.
-func (t *rawToken) callRate(length time.Duration, sessions int, call func(pkcs11.SessionHandle) error) (float64, error) {
-	n, took, err := parallel(sessions, length, func(_ int, more func() bool) error {
+func (t *rawToken) callRate(length time.Duration, sessions int, call rawCall) (float64, error) {
+	n, took, err := parallel(sessions, length, func(worker int, more func() bool) error {
 		s, err := t.ctx.OpenSession(t.open.Info().Slot, pkcs11.CKF_SERIAL_SESSION)
 		if err != nil {
 			return err
 		}
-		for more() {
-			if err := call(s); err != nil {
+		for i := worker; more(); i++ {
+			if err := call(s, i%usedKeys); err != nil {
 				return errors.Join(err, t.ctx.CloseSession(s))
 			}
 		}
