@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -125,7 +126,7 @@ func (e *Engine) load(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var used []*lastUsage
-	err := e.store.Load(ctx, func(r store.Record) error {
+	l := newLoading(func(r store.Record) (put func(), err error) {
 		switch r.Kind {
 		case kindKey:
 			return restore(r, s.putKey)
@@ -144,9 +145,9 @@ func (e *Engine) load(ctx context.Context) error {
 		case kindMeta:
 			return restore(r, func(m *meta) { e.meta = m })
 		}
-		return fmt.Errorf("the metadata store has a record of the unknown kind %q: was it written by a newer hyok?", r.Kind)
+		return nil, fmt.Errorf("the metadata store has a record of the unknown kind %q: was it written by a newer hyok?", r.Kind)
 	})
-	if err != nil {
+	if err := errors.Join(e.store.Load(ctx, l.add), l.finish()); err != nil {
 		return fmt.Errorf("load the metadata: %w", err)
 	}
 	for _, u := range used {
@@ -158,11 +159,11 @@ func (e *Engine) load(ctx context.Context) error {
 	return nil
 }
 
-func restore[T any](r store.Record, put func(*T)) error {
+// restore decodes a record and returns what puts it where it belongs.
+func restore[T any](r store.Record, put func(*T)) (func(), error) {
 	v := new(T)
 	if err := json.Unmarshal(r.Data, v); err != nil {
-		return fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
+		return nil, fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
 	}
-	put(v)
-	return nil
+	return func() { put(v) }, nil
 }

@@ -98,10 +98,10 @@ func (k *key) family() string { return familyOf(k.Account, k.ID) }
 
 func familyOf(account, id string) string { return "key/" + account + "/" + id }
 
-func (k *key) arn() string { return resourceARN(k.Account, k.Region, "key/"+k.ID) }
+func (k *key) arn() string { return keyARN(k.Account, k.Region, k.ID) }
 
 // arnIn is the ARN of the related key in another Region.
-func (k *key) arnIn(region string) string { return resourceARN(k.Account, region, "key/"+k.ID) }
+func (k *key) arnIn(region string) string { return keyARN(k.Account, region, k.ID) }
 
 // clone returns a copy that may be changed. What slices and pointers refer to is
 // copied where operations change it in place.

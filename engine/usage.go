@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -54,29 +55,36 @@ func (u *usage) latest() *lastUsage {
 
 // storeUsage stores the uses since the last time.
 func (e *Engine) storeUsage(ctx context.Context) error {
+	var used []*usage
+	e.eachKey(func(k *key) bool {
+		if last := k.used.last.Load(); last != nil && last != k.used.stored.Load() {
+			used = append(used, k.used)
+		}
+		return true
+	})
 	const most = 1000 // in one batch
-	for {
-		b := new(batch)
-		var noted []func()
-		e.eachKey(func(k *key) bool {
-			last := k.used.latest()
-			if last == nil || last == k.used.stored.Load() {
-				return true
-			}
-			b.putUsage(last)
-			noted = append(noted, func() { k.used.stored.Store(last) })
-			return len(noted) < most
-		})
-		if err := e.commit(ctx, b); err != nil {
+	for some := range slices.Chunk(used, most) {
+		if err := e.storeUses(ctx, some); err != nil {
 			return err
 		}
-		for _, f := range noted {
-			f()
-		}
-		if len(noted) < most {
-			return nil
-		}
 	}
+	return nil
+}
+
+// storeUses stores the last uses of some keys together.
+func (e *Engine) storeUses(ctx context.Context, used []*usage) error {
+	b, last := new(batch), make([]*lastUsage, len(used))
+	for i, u := range used {
+		last[i] = u.latest()
+		b.putUsage(last[i])
+	}
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	for i, u := range used {
+		u.stored.Store(last[i])
+	}
+	return nil
 }
 
 // eachKey calls f for every key until it returns false. The keys are those of one

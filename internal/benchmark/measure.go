@@ -37,7 +37,7 @@ type subject struct {
 	token      *rawToken
 	credential xks.Credential
 	tls        *tls.Config // of clients
-	bare       *bareServer
+	bare       *server
 }
 
 // measure makes a token with n keys and measures everything on it.
@@ -48,33 +48,18 @@ func measure(ctx context.Context, dir string, n, rounds int, length time.Duratio
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	plain, cdiv := s.requests(false), s.requests(true)
-	figures := []struct {
-		into *float64
-		rate func() (float64, error)
-	}{
+	err = alternate(rounds, []figure{
 		{&r.rawObject, func() (float64, error) { return s.token.rate(length, false) }},
 		{&r.rawCopy, func() (float64, error) { return s.token.rate(length, true) }},
-		{&r.handler, func() (float64, error) { return s.handlerRate(plain, length, &r.allocs) }},
-		{&r.handlerCDIV, func() (float64, error) { return s.handlerRate(cdiv, length, &r.allocsCDIV) }},
+		{&r.handler, func() (float64, error) { return handlerRate(s.proxy.Handler(), plain, length, &r.allocs) }},
+		{&r.handlerCDIV, func() (float64, error) { return handlerRate(s.proxy.Handler(), cdiv, length, &r.allocsCDIV) }},
 		{&r.tls, func() (float64, error) {
 			return socketRate(ctx, s.proxy.Addresses()[0].String(), s.tls, cdiv, length)
 		}},
 		{&r.bare, func() (float64, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }},
-	}
-	rates := make([][]float64, len(figures))
-	for round := range rounds + 1 {
-		for i, f := range figures {
-			rate, err := f.rate()
-			if err != nil {
-				return r, err
-			}
-			if round > 0 { // the first one warms up
-				rates[i] = append(rates[i], rate)
-			}
-		}
-	}
-	for i, f := range figures {
-		*f.into = median(rates[i])
+	})
+	if err != nil {
+		return r, err
 	}
 	r.p99, err = s.p99(ctx)
 	return r, err
@@ -118,7 +103,7 @@ listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.
 	if s.proxy, err = proxy.Start(ctx, c, "benchmark", slog.New(slog.NewJSONHandler(s.log, nil))); err != nil {
 		return nil, err
 	}
-	s.bare, err = newBareServer(dir)
+	s.bare, err = newBareServer(cannedSize, "application/json", filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
 	return s, err
 }
 
@@ -162,21 +147,26 @@ func (s *subject) requests(cdiv bool) []request {
 		}
 		r.Header.Set("Content-Type", "application/json")
 		sigv4.Sign(r, body, s.credential.AccessKeyID, secret, "us-east-1", xks.Service, time.Now())
-		var wire bytes.Buffer
-		fmt.Fprintf(&wire, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n", path, len(body))
-		if err := r.Header.Write(&wire); err != nil {
-			panic(err) // to memory
-		}
-		wire.WriteString("\r\n")
-		wire.Write(body)
-		all = append(all, request{path: path, header: r.Header, body: body, wire: wire.Bytes()})
+		all = append(all, newRequest(path, r.Header, body))
 	}
 	return all
 }
 
-// handlerRate calls the server's handler without a network, from as many
-// goroutines as there are connections in (c).
-func (s *subject) handlerRate(requests []request, length time.Duration, allocs *float64) (float64, error) {
+// newRequest makes a request of its signed header and body.
+func newRequest(path string, header http.Header, body []byte) request {
+	var wire bytes.Buffer
+	fmt.Fprintf(&wire, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n", path, len(body))
+	if err := header.Write(&wire); err != nil {
+		panic(err) // to memory
+	}
+	wire.WriteString("\r\n")
+	wire.Write(body)
+	return request{path: path, header: header, body: body, wire: wire.Bytes()}
+}
+
+// handlerRate calls a server's handler without a network, from as many goroutines
+// as there are connections with one.
+func handlerRate(handler http.Handler, requests []request, length time.Duration, allocs *float64) (float64, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
@@ -185,12 +175,8 @@ func (s *subject) handlerRate(requests []request, length time.Duration, allocs *
 		for i := worker; more(); i++ {
 			q := requests[i%len(requests)]
 			body.Reset(q.body)
-			r := &http.Request{
-				Method: http.MethodPost, RequestURI: q.path, URL: &url.URL{Path: q.path}, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-				Header: q.header, Body: body, ContentLength: int64(len(q.body)), RemoteAddr: "127.0.0.1:1",
-			}
 			w.reset()
-			s.proxy.Handler().ServeHTTP(&w, r)
+			handler.ServeHTTP(&w, q.received(body))
 			if w.status != 0 && w.status != http.StatusOK {
 				return fmt.Errorf("the handler answers %d", w.status)
 			}
@@ -222,22 +208,45 @@ func parallel(workers int, length time.Duration, work func(worker int, more func
 	return count.Load(), time.Since(begin), errors.Join(errs...)
 }
 
+// answerSize is the size of the body of a handler's answer.
+func answerSize(handler http.Handler, q request) (int, error) {
+	var w discard
+	w.reset()
+	handler.ServeHTTP(&w, q.received(io.NopCloser(bytes.NewReader(q.body))))
+	if w.status != 0 && w.status != http.StatusOK {
+		return 0, fmt.Errorf("the handler answers %d", w.status)
+	}
+	return w.written, nil
+}
+
+// received is the request as a server sees it.
+func (q *request) received(body io.ReadCloser) *http.Request {
+	return &http.Request{
+		Method: http.MethodPost, RequestURI: q.path, URL: &url.URL{Path: q.path}, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: q.header, Body: body, ContentLength: int64(len(q.body)), RemoteAddr: "127.0.0.1:1",
+	}
+}
+
 // discard is a http.ResponseWriter.
 type discard struct {
-	header http.Header
-	status int
+	header  http.Header
+	status  int
+	written int // bytes of the body
 }
 
 func (d *discard) reset() {
-	d.status = 0
+	d.status, d.written = 0, 0
 	if d.header == nil {
 		d.header = http.Header{}
 	}
 	clear(d.header)
 }
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Header() http.Header    { return d.header }
+func (d *discard) WriteHeader(status int) { d.status = status }
+func (d *discard) Write(b []byte) (int, error) {
+	d.written += len(b)
+	return len(b), nil
+}
 
 type rewound struct{ bytes.Reader }
 

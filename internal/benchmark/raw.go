@@ -78,7 +78,7 @@ func (t *rawToken) rate(length time.Duration, copied bool) (float64, error) {
 		}
 		text, aad, iv := make([]byte, 32), make([]byte, 32), make([]byte, 12)
 		for more() {
-			if err := t.encrypt(s, h, iv, aad, text); err != nil {
+			if _, err := t.encrypt(s, h, iv, aad, text); err != nil {
 				return errors.Join(err, t.ctx.CloseSession(s))
 			}
 		}
@@ -87,14 +87,13 @@ func (t *rawToken) rate(length time.Duration, copied bool) (float64, error) {
 	return float64(n) / took.Seconds(), err
 }
 
-func (t *rawToken) encrypt(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, iv, aad, text []byte) error {
+func (t *rawToken) encrypt(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, iv, aad, text []byte) ([]byte, error) {
 	params := pkcs11.NewGCMParams(iv, aad, 128)
 	defer params.Free()
 	if err := t.ctx.EncryptInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := t.ctx.Encrypt(s, text)
-	return err
+	return t.ctx.Encrypt(s, text)
 }
 
 func (t *rawToken) key(s pkcs11.SessionHandle, label string, copied bool) (pkcs11.ObjectHandle, error) {
