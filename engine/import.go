@@ -201,32 +201,3 @@ func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *b
 	}
 	return after(ctx)
 }
-
-// destroyAfter adds to the batch what must be known of material that the key
-// gives up, and returns what destroys it once the batch is durable.
-func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
-	var intents []intent
-	for _, m := range gone {
-		if m.Wrapped == nil {
-			i := intent{Material: m.ID, Spec: m.Spec}
-			intents = append(intents, i)
-			b.putIntent(i)
-		}
-	}
-	return func(ctx context.Context) error {
-		for _, m := range gone {
-			if m.Wrapped == nil {
-				continue
-			}
-			if err := e.vault.Destroy(ctx, m); err != nil { // takes it out of the cache
-				return fmt.Errorf("give up key material of %s: %w", k.arn(), err)
-			}
-		}
-		for _, i := range intents {
-			if err := e.finish(ctx, e.vault, i); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}

@@ -57,8 +57,7 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 	}
 	after := e.destroyAfter(k, b, gone)
 	b.putKey(k)
-	if err := e.commit(ctx, b); err != nil {
-		undo()
+	if err := e.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	if err := after(ctx); err != nil {

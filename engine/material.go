@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,15 +53,12 @@ func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id s
 // intentFor returns the intent to store before material of k is made, and
 // whether it is needed: material that is wrapped leaves nothing in the token.
 func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.Vault, s keystore.Spec) (i intent, needed bool, err error) {
-	i = intent{Material: id, Spec: s}
-	if k.StoreID == "" || k.XksKeyID != "" {
-		wraps, err := v.Wraps(ctx, s)
-		return i, !wraps, err
+	i = intent{Material: id, Spec: s, Cluster: e.clusterOf(k)}
+	if i.Cluster != "" {
+		return i, true, nil
 	}
-	if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
-		i.Cluster = cks.ClusterID
-	}
-	return i, true, nil
+	wraps, err := v.Wraps(ctx, s)
+	return i, !wraps, err
 }
 
 // intend stores an intent.
@@ -105,15 +101,4 @@ func materialID(keyID string, m keystore.Material) string {
 	_, _ = fmt.Fprintf(h, "hyok key material\x00%s\x00", keyID)
 	_, _ = h.Write(m.Digest)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// residents returns the materials of k that are objects of a token.
-func (k *key) residents() []*keystore.Material {
-	var list []*keystore.Material
-	for i := range k.Materials {
-		if v := k.Materials[i].Vault; v != nil && v.Wrapped == nil {
-			list = append(list, v)
-		}
-	}
-	return slices.Clip(list)
 }
