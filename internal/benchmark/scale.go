@@ -109,7 +109,7 @@ func (s *scaleSubject) create(ctx context.Context, n int, what string) error {
 	var next, made atomic.Int64
 	begin := time.Now()
 	var first, last atomic.Int64 // nanoseconds until the first edge keys, and all but the last, were made
-	_, _, err := parallel(creators, time.Hour, func(_ int, _ func() bool) error {
+	_, err := parallel(creators, time.Hour, func(_ int, _ func() bool) error {
 		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 			out, err := s.node.client.CreateKey(ctx, &kms.CreateKeyInput{})
 			if err != nil {
@@ -204,12 +204,12 @@ func compare(ctx context.Context, t *rawToken, dir string, many *scaleSubject, o
 	few.warm, many.warm = fewKeys, min(cacheSize*9/10, len(many.keys))
 	var a, b scaleResult
 	err = alternate(o.rounds, []figure{
-		{&a.describe, func() (float64, error) { return few.describe(ctx, o.length) }},
-		{&b.describe, func() (float64, error) { return many.describe(ctx, o.length) }},
-		{&a.hit, func() (float64, error) { return few.encryptWarm(ctx, o.length) }},
-		{&b.hit, func() (float64, error) { return many.encryptWarm(ctx, o.length) }},
-		{&a.miss, func() (float64, error) { return cold.encryptCold(ctx, o.length, &a.missed) }},
-		{&b.miss, func() (float64, error) { return many.encryptCold(ctx, o.length, &b.missed) }},
+		{&a.describe, func() (tally, error) { return few.describe(ctx, o.length) }, nil},
+		{&b.describe, func() (tally, error) { return many.describe(ctx, o.length) }, nil},
+		{&a.hit, func() (tally, error) { return few.encryptWarm(ctx, o.length) }, nil},
+		{&b.hit, func() (tally, error) { return many.encryptWarm(ctx, o.length) }, nil},
+		{&a.miss, func() (tally, error) { return cold.encryptCold(ctx, o.length, &a.missed) }, nil},
+		{&b.miss, func() (tally, error) { return many.encryptCold(ctx, o.length, &b.missed) }, nil},
 	})
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func printScale(few, many scaleResult, keys int) {
 	fmt.Printf("%-42s%11.0f%%%11.0f%%\n", "    of which had to be unwrapped", 100*few.missed, 100*many.missed)
 }
 
-func (s *scaleSubject) describe(ctx context.Context, length time.Duration) (float64, error) {
+func (s *scaleSubject) describe(ctx context.Context, length time.Duration) (tally, error) {
 	return operationRate(ctx, length, func(ctx context.Context, _ int) error {
 		_, err := s.node.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &s.keys[rand.IntN(len(s.keys))]})
 		return err
@@ -250,10 +250,10 @@ func (s *scaleSubject) encrypt(ctx context.Context, key string) error {
 }
 
 // encryptWarm encrypts with keys that are unwrapped.
-func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (float64, error) {
+func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (tally, error) {
 	for _, key := range s.keys[:s.warm] {
 		if err := s.encrypt(ctx, key); err != nil {
-			return 0, err
+			return tally{}, err
 		}
 	}
 	return operationRate(ctx, length, func(ctx context.Context, _ int) error {
@@ -263,7 +263,7 @@ func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (f
 
 // encryptCold encrypts with any key. missed gets the share of keys that had to be
 // unwrapped.
-func (s *scaleSubject) encryptCold(ctx context.Context, length time.Duration, missed *float64) (float64, error) {
+func (s *scaleSubject) encryptCold(ctx context.Context, length time.Duration, missed *float64) (tally, error) {
 	before := s.node.vault.Stats()
 	rate, err := operationRate(ctx, length, func(ctx context.Context, _ int) error {
 		return s.encrypt(ctx, s.keys[rand.IntN(len(s.keys))])
