@@ -53,6 +53,7 @@ type Engine struct {
 	state       *state
 	locks       locks
 	meta        *meta // written by Open alone
+	sealer      sealer
 	unfinished  leftovers
 	connections connections
 
@@ -93,7 +94,13 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	if err := e.openSealer(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.makeSealer(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.ensureMeta(ctx); err != nil {
