@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -52,23 +53,38 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.engine.vault.Generate(ctx, "import-"+uuid.NewString(), wrapping)
+	b := new(batch)
+	made, undo, err := c.engine.makeWrapping(ctx, wrapping, b)
 	if err != nil {
-		return nil, fmt.Errorf("make a wrapping key: %w", err)
+		return nil, err
 	}
 	token := []byte(randomHex(64))
 	t := &importToken{
 		ID: importTokenID(token), Account: k.Account, Region: k.Region, KeyID: k.ID,
 		Algorithm: in.WrappingAlgorithm, Wrapping: made, Expires: c.engine.now().Add(importLife),
 	}
-	b := new(batch)
 	b.putImport(t)
-	if err := c.engine.commit(ctx, b); err != nil {
+	if err := c.engine.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	return &kms.GetParametersForImportOutput{
-		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: made.Public,
+		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: bytes.Clone(made.Public),
 	}, nil
+}
+
+// makeWrapping makes the wrapping key of an import token; see generate for what
+// it returns.
+func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch) (made keystore.Material, undo func(), err error) {
+	i := intent{Material: "import-" + uuid.NewString(), Spec: spec}
+	undo, err = e.intendMain(ctx, i, b)
+	if err != nil {
+		return made, nil, err
+	}
+	if made, err = e.vault.Generate(ctx, i.Material, spec); err != nil {
+		undo()
+		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
+	}
+	return made, undo, nil
 }
 
 // importable returns the error of an operation on imported material with a key
@@ -128,11 +144,7 @@ func (e *Engine) expireImports(ctx context.Context) error {
 		}
 	}
 	e.state.mu.RUnlock()
-	b := new(batch)
-	for _, t := range expired {
-		b.dropImport(t)
-	}
-	if err := e.commit(ctx, b); err != nil {
+	if err := e.dropImports(ctx, expired); err != nil {
 		return err
 	}
 	var due []keyRef
@@ -148,6 +160,21 @@ func (e *Engine) expireImports(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// dropImports removes import tokens, and their wrapping keys.
+func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
+	b := new(batch)
+	var wrapping []keystore.Material
+	for _, t := range tokens {
+		b.dropImport(t)
+		wrapping = append(wrapping, t.Wrapping)
+	}
+	destroy := e.destroyAfter("expired import tokens", b, wrapping)
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	return destroy(ctx)
 }
 
 // hasExpired reports whether the key holds imported material that may not be
@@ -171,7 +198,7 @@ func (e *Engine) removeExpired(ctx context.Context, ref keyRef) error {
 				m.Vault = nil
 			}
 		}
-		return e.destroyAfter(k, b, gone), nil
+		return e.destroyAfter(k.arn(), b, gone), nil
 	})
 }
 
@@ -202,9 +229,9 @@ func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *b
 	return after(ctx)
 }
 
-// destroyAfter adds to the batch what must be known of material that the key
-// gives up, and returns what destroys it once the batch is durable.
-func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
+// destroyAfter adds to the batch what must be known of material in the main token
+// that owner gives up, and returns what destroys it once the batch is durable.
+func (e *Engine) destroyAfter(owner string, b *batch, gone []keystore.Material) func(context.Context) error {
 	var intents []intent
 	for _, m := range gone {
 		if m.Wrapped == nil {
@@ -219,7 +246,7 @@ func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(c
 				continue
 			}
 			if err := e.vault.Destroy(ctx, m); err != nil { // takes it out of the cache
-				return fmt.Errorf("give up key material of %s: %w", k.arn(), err)
+				return fmt.Errorf("give up key material of %s: %w", owner, err)
 			}
 		}
 		for _, i := range intents {

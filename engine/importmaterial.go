@@ -55,10 +55,9 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 		undo()
 		return nil, err
 	}
-	after := e.destroyAfter(k, b, gone)
+	after := e.destroyAfter(k.arn(), b, gone)
 	b.putKey(k)
-	if err := e.commit(ctx, b); err != nil {
-		undo()
+	if err := e.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	if err := after(ctx); err != nil {
@@ -120,18 +119,9 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 		return made, nil, err
 	}
 	i := intent{Material: uuid.NewString(), Spec: sp.material}
-	wraps, err := e.vault.Wraps(ctx, sp.material)
-	if err != nil {
+	if undo, err = e.intendMain(ctx, i, b); err != nil {
 		return made, nil, err
 	}
-	resident := !wraps
-	if resident {
-		if err := e.intend(ctx, i); err != nil {
-			return made, nil, err
-		}
-		b.dropIntent(i)
-	}
-	undo = func() { e.undo(context.WithoutCancel(ctx), e.vault, i, resident) }
 	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
 	if err != nil {
 		undo()
@@ -154,6 +144,7 @@ func (c *Client) place(ctx context.Context, k *key, in *kms.ImportKeyMaterialInp
 	if err != nil {
 		return "", nil, err
 	}
+	made.Digest = nil // in the database it would tell who reads it whether a guess at the material is right
 	c.adoptFromPrimary(k)
 	m := k.material(id)
 	switch {
@@ -277,7 +268,7 @@ func (c *Client) deleteImportedKeyMaterial(ctx context.Context, in *kms.DeleteIm
 			return nil, err
 		}
 		deleted = m.ID
-		return c.engine.destroyAfter(k, b, c.giveUp(k, m, b)), nil
+		return c.engine.destroyAfter(k.arn(), b, c.giveUp(k, m, b)), nil
 	})
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -264,6 +263,3 @@ func customerMasterKeySpec(s types.KeySpec) types.CustomerMasterKeySpec {
 	}
 	return ""
 }
-
-// isMultiRegionID reports whether an id is one of a multi-Region key.
-func isMultiRegionID(id string) bool { return strings.HasPrefix(id, multiRegionPrefix) }

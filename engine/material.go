@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -65,6 +64,22 @@ func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.V
 	return i, true, nil
 }
 
+// intendMain stores an intent for material that is to be made in the main token,
+// where that is needed; see generate for undo and the batch.
+func (e *Engine) intendMain(ctx context.Context, i intent, b *batch) (undo func(), err error) {
+	wraps, err := e.vault.Wraps(ctx, i.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if !wraps {
+		if err := e.intend(ctx, i); err != nil {
+			return nil, err
+		}
+		b.dropIntent(i)
+	}
+	return func() { e.undo(context.WithoutCancel(ctx), e.vault, i, !wraps) }, nil
+}
+
 // intend stores an intent.
 func (e *Engine) intend(ctx context.Context, i intent) error {
 	b := new(batch)
@@ -105,15 +120,4 @@ func materialID(keyID string, m keystore.Material) string {
 	_, _ = fmt.Fprintf(h, "hyok key material\x00%s\x00", keyID)
 	_, _ = h.Write(m.Digest)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// residents returns the materials of k that are objects of a token.
-func (k *key) residents() []*keystore.Material {
-	var list []*keystore.Material
-	for i := range k.Materials {
-		if v := k.Materials[i].Vault; v != nil && v.Wrapped == nil {
-			list = append(list, v)
-		}
-	}
-	return slices.Clip(list)
 }
