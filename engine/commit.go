@@ -156,8 +156,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	for _, u := range used {
 		if k, ok := s.keys.Get(string(u.ref())); ok {
-			k.used.last.Store(u)
-			k.used.stored.Store(u)
+			k.used.restore(u)
 		}
 	}
 	return nil

@@ -60,7 +60,7 @@ type multiRegion struct {
 // rotation is what is known of the rotation of a key.
 type rotation struct {
 	Enabled  bool      `json:"e,omitzero"`
-	Period   int32     `json:"p,omitzero"` // days; kept while rotation is off
+	Period   int32     `json:"p,omitzero"` // days, while enabled
 	Next     time.Time `json:"n,omitzero"` // of automatic rotation, while enabled
 	OnDemand int       `json:"d,omitzero"` // rotations on demand so far
 }
