@@ -75,6 +75,11 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 // makeWrapping makes the wrapping key of an import token; see generate for what
 // it returns.
 func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch) (made keystore.Material, undo func(), err error) {
+	done, err := e.slowly(spec)
+	if err != nil {
+		return made, nil, err
+	}
+	defer done()
 	i := intent{Material: "import-" + uuid.NewString(), Spec: spec}
 	undo, err = e.intendMain(ctx, i, b)
 	if err != nil {

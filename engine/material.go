@@ -19,6 +19,11 @@ import (
 // that batch was committed or given up.
 func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
+	done, err := e.slowly(sp.material)
+	if err != nil {
+		return m, nil, err
+	}
+	defer done()
 	v, err := e.vaultOf(k)
 	if err != nil {
 		return m, nil, err
