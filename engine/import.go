@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -170,16 +171,20 @@ func (e *Engine) expireImports(ctx context.Context) error {
 // dropImports removes import tokens, and their wrapping keys.
 func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
 	b := new(batch)
-	var wrapping []keystore.Material
+	var destroy []func(context.Context) error
 	for _, t := range tokens {
 		b.dropImport(t)
-		wrapping = append(wrapping, t.Wrapping)
+		named := &key{Account: t.Account, Region: t.Region, ID: t.KeyID} // it may be gone
+		destroy = append(destroy, e.destroyAfter(named, b, []keystore.Material{t.Wrapping}))
 	}
-	destroy := e.destroyAfter("expired import tokens", b, wrapping)
 	if err := e.commit(ctx, b); err != nil {
 		return err
 	}
-	return destroy(ctx)
+	var errs []error
+	for _, f := range destroy {
+		errs = append(errs, f(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // hasExpired reports whether the key holds imported material that may not be
@@ -203,7 +208,7 @@ func (e *Engine) removeExpired(ctx context.Context, ref keyRef) error {
 				m.Vault = nil
 			}
 		}
-		return e.destroyAfter(k.arn(), b, gone), nil
+		return e.destroyAfter(k, b, gone), nil
 	})
 }
 
@@ -232,33 +237,4 @@ func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *b
 		return err
 	}
 	return after(ctx)
-}
-
-// destroyAfter adds to the batch what must be known of material in the main token
-// that owner gives up, and returns what destroys it once the batch is durable.
-func (e *Engine) destroyAfter(owner string, b *batch, gone []keystore.Material) func(context.Context) error {
-	var intents []intent
-	for _, m := range gone {
-		if m.Wrapped == nil {
-			i := intent{Material: m.ID, Spec: m.Spec}
-			intents = append(intents, i)
-			b.putIntent(i)
-		}
-	}
-	return func(ctx context.Context) error {
-		for _, m := range gone {
-			if m.Wrapped == nil {
-				continue
-			}
-			if err := e.vault.Destroy(ctx, m); err != nil { // takes it out of the cache
-				return fmt.Errorf("give up key material of %s: %w", owner, err)
-			}
-		}
-		for _, i := range intents {
-			if err := e.finish(ctx, e.vault, i); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 }

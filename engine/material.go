@@ -58,15 +58,12 @@ func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id s
 // intentFor returns the intent to store before material of k is made, and
 // whether it is needed: material that is wrapped leaves nothing in the token.
 func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.Vault, s keystore.Spec) (i intent, needed bool, err error) {
-	i = intent{Material: id, Spec: s}
-	if k.StoreID == "" || k.XksKeyID != "" {
-		wraps, err := v.Wraps(ctx, s)
-		return i, !wraps, err
+	i = intent{Material: id, Spec: s, Cluster: e.clusterOf(k)}
+	if i.Cluster != "" {
+		return i, true, nil
 	}
-	if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
-		i.Cluster = cks.ClusterID
-	}
-	return i, true, nil
+	wraps, err := v.Wraps(ctx, s)
+	return i, !wraps, err
 }
 
 // intendMain stores an intent for material that is to be made in the main token,

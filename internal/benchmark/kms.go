@@ -33,6 +33,9 @@ type kmsResult struct {
 	http, bare      float64
 	allocs          float64 // of engine
 	handlerAllocs   float64
+
+	// CPU time of a call in microseconds.
+	oneCPU, allCPU, engineCPU, handlerCPU, httpCPU, bareCPU float64
 }
 
 func (r *kmsResult) raw() float64 { return max(r.rawOne, r.rawAll) }
@@ -65,15 +68,22 @@ func printKMS(encrypt, decrypt kmsResult) {
 		format string
 	}{
 		{"(e) raw calls, one session", func(r kmsResult) float64 { return r.rawOne }, "%12.0f"},
+		{"    CPU, microseconds each", func(r kmsResult) float64 { return r.oneCPU }, "%12.1f"},
 		{"(e) raw calls, a session a core", func(r kmsResult) float64 { return r.rawAll }, "%12.0f"},
+		{"    CPU, microseconds each", func(r kmsResult) float64 { return r.allCPU }, "%12.1f"},
 		{"(e) embedded engine", func(r kmsResult) float64 { return r.engine }, "%12.0f"},
 		{"    as a share of the better raw", func(r kmsResult) float64 { return 100 * r.engine / r.raw() }, "%11.0f%%"},
+		{"    CPU, microseconds each", func(r kmsResult) float64 { return r.engineCPU }, "%12.1f"},
 		{"    allocations", func(r kmsResult) float64 { return r.allocs }, "%12.0f"},
 		{"(f) HTTP handler without network", func(r kmsResult) float64 { return r.handler }, "%12.0f"},
+		{"    CPU, microseconds each", func(r kmsResult) float64 { return r.handlerCPU }, "%12.1f"},
 		{"    allocations", func(r kmsResult) float64 { return r.handlerAllocs }, "%12.0f"},
 		{"(f) HTTP, SigV4", func(r kmsResult) float64 { return r.http }, "%12.0f"},
+		{"    CPU with the client's, microseconds", func(r kmsResult) float64 { return r.httpCPU }, "%12.1f"},
 		{"(f) bare net/http", func(r kmsResult) float64 { return r.bare }, "%12.0f"},
+		{"    CPU with the client's, microseconds", func(r kmsResult) float64 { return r.bareCPU }, "%12.1f"},
 		{"    HTTP as a share of bare", func(r kmsResult) float64 { return 100 * r.http / r.bare }, "%11.0f%%"},
+		{"    the same by CPU time", func(r kmsResult) float64 { return 100 * r.bareCPU / r.httpCPU }, "%11.0f%%"},
 	} {
 		fmt.Printf("%-42s", row.name)
 		for _, r := range []kmsResult{encrypt, decrypt} {
@@ -179,12 +189,12 @@ func (s *kmsSubject) figuresOf(ctx context.Context, length time.Duration, op str
 	}
 	s.servers = append(s.servers, ours, bare)
 	return []figure{
-		{&r.rawOne, func() (float64, error) { return s.token.callRate(length, 1, raw) }},
-		{&r.rawAll, func() (float64, error) { return s.token.callRate(length, runtime.GOMAXPROCS(0), raw) }},
-		{&r.engine, func() (float64, error) { return operationRate(ctx, length, call, &r.allocs) }},
-		{&r.handler, func() (float64, error) { return handlerRate(s.handler, requests, length, &r.handlerAllocs) }},
-		{&r.http, func() (float64, error) { return socketRate(ctx, ours.addr(), nil, requests, length) }},
-		{&r.bare, func() (float64, error) { return socketRate(ctx, bare.addr(), nil, requests, length) }},
+		{&r.rawOne, func() (tally, error) { return s.token.callRate(length, 1, raw) }, &r.oneCPU},
+		{&r.rawAll, func() (tally, error) { return s.token.callRate(length, runtime.GOMAXPROCS(0), raw) }, &r.allCPU},
+		{&r.engine, func() (tally, error) { return operationRate(ctx, length, call, &r.allocs) }, &r.engineCPU},
+		{&r.handler, func() (tally, error) { return handlerRate(s.handler, requests, length, &r.handlerAllocs) }, &r.handlerCPU},
+		{&r.http, func() (tally, error) { return socketRate(ctx, ours.addr(), nil, requests, length) }, &r.httpCPU},
+		{&r.bare, func() (tally, error) { return socketRate(ctx, bare.addr(), nil, requests, length) }, &r.bareCPU},
 	}, nil
 }
 
@@ -228,10 +238,10 @@ func (s *kmsSubject) decrypt(ctx context.Context, i int) error {
 // operationRate calls an operation of the engine from as many goroutines as there
 // are connections over HTTP. allocs (nil: nobody asks) gets the allocations of a
 // call, those of its input among them.
-func operationRate(ctx context.Context, length time.Duration, call func(context.Context, int) error, allocs *float64) (float64, error) {
+func operationRate(ctx context.Context, length time.Duration, call func(context.Context, int) error, allocs *float64) (tally, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
+	n, err := parallel(connections, length, func(worker int, more func() bool) error {
 		for i := worker; more(); i++ {
 			if err := call(ctx, i); err != nil {
 				return err
@@ -241,9 +251,9 @@ func operationRate(ctx context.Context, length time.Duration, call func(context.
 	})
 	runtime.ReadMemStats(&after)
 	if allocs != nil {
-		*allocs = float64(after.Mallocs-before.Mallocs) / float64(n)
+		*allocs = float64(after.Mallocs-before.Mallocs) / float64(n.calls)
 	}
-	return float64(n) / took.Seconds(), err
+	return n, err
 }
 
 const kmsJSON = "application/x-amz-json-1.1"
@@ -297,12 +307,12 @@ func (s *kmsSubject) measureSign(ctx context.Context, o options) error {
 		}
 		in := kms.SignInput{KeyId: made.KeyMetadata.KeyId, Message: make([]byte, g.size), MessageType: g.kind, SigningAlgorithm: g.algorithm}
 		figures = append(figures,
-			figure{&results[i].raw, func() (float64, error) {
+			figure{rate: &results[i].raw, measure: func() (tally, error) {
 				return s.token.callRate(o.length/2, runtime.GOMAXPROCS(0), func(session pkcs11.SessionHandle, _ int) error {
 					return s.token.sign(session, h, g.mechanism, make([]byte, g.size))
 				})
 			}},
-			figure{&results[i].engine, func() (float64, error) {
+			figure{rate: &results[i].engine, measure: func() (tally, error) {
 				return operationRate(ctx, o.length/2, func(ctx context.Context, _ int) error {
 					own := in
 					_, err := s.node.client.Sign(ctx, &own)

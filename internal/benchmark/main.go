@@ -106,27 +106,30 @@ func memoryFolder() string {
 
 // figure is something to measure.
 type figure struct {
-	into *float64 // gets the median of what measure returns
-	// measure returns operations a second.
-	measure func() (float64, error)
+	rate    *float64 // gets the median of the calls a second
+	measure func() (tally, error)
+	each    *float64 // gets the median of the CPU time of a call, in microseconds; nil: nobody asks
 }
 
 // alternate measures all figures in turn, in rounds.
 func alternate(rounds int, figures []figure) error {
-	rates := make([][]float64, len(figures))
+	rates, each := make([][]float64, len(figures)), make([][]float64, len(figures))
 	for round := range rounds + 1 {
 		for i, f := range figures {
-			rate, err := f.measure()
+			t, err := f.measure()
 			if err != nil {
 				return err
 			}
 			if round > 0 { // the first one warms up
-				rates[i] = append(rates[i], rate)
+				rates[i], each[i] = append(rates[i], t.rate()), append(each[i], t.each())
 			}
 		}
 	}
 	for i, f := range figures {
-		*f.into = median(rates[i])
+		*f.rate = median(rates[i])
+		if f.each != nil {
+			*f.each = median(each[i])
+		}
 	}
 	return nil
 }

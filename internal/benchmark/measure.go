@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -49,14 +50,14 @@ func measure(ctx context.Context, dir string, n, rounds int, length time.Duratio
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	plain, cdiv := s.requests(false), s.requests(true)
 	err = alternate(rounds, []figure{
-		{&r.rawObject, func() (float64, error) { return s.token.rate(length, false) }},
-		{&r.rawCopy, func() (float64, error) { return s.token.rate(length, true) }},
-		{&r.handler, func() (float64, error) { return handlerRate(s.proxy.Handler(), plain, length, &r.allocs) }},
-		{&r.handlerCDIV, func() (float64, error) { return handlerRate(s.proxy.Handler(), cdiv, length, &r.allocsCDIV) }},
-		{&r.tls, func() (float64, error) {
+		{&r.rawObject, func() (tally, error) { return s.token.rate(length, false) }, nil},
+		{&r.rawCopy, func() (tally, error) { return s.token.rate(length, true) }, nil},
+		{&r.handler, func() (tally, error) { return handlerRate(s.proxy.Handler(), plain, length, &r.allocs) }, nil},
+		{&r.handlerCDIV, func() (tally, error) { return handlerRate(s.proxy.Handler(), cdiv, length, &r.allocsCDIV) }, nil},
+		{&r.tls, func() (tally, error) {
 			return socketRate(ctx, s.proxy.Addresses()[0].String(), s.tls, cdiv, length)
-		}},
-		{&r.bare, func() (float64, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }},
+		}, nil},
+		{&r.bare, func() (tally, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }, nil},
 	})
 	if err != nil {
 		return r, err
@@ -166,10 +167,10 @@ func newRequest(path string, header http.Header, body []byte) request {
 
 // handlerRate calls a server's handler without a network, from as many goroutines
 // as there are connections with one.
-func handlerRate(handler http.Handler, requests []request, length time.Duration, allocs *float64) (float64, error) {
+func handlerRate(handler http.Handler, requests []request, length time.Duration, allocs *float64) (tally, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
+	n, err := parallel(connections, length, func(worker int, more func() bool) error {
 		var w discard
 		body := &rewound{}
 		for i := worker; more(); i++ {
@@ -184,17 +185,37 @@ func handlerRate(handler http.Handler, requests []request, length time.Duration,
 		return nil
 	})
 	runtime.ReadMemStats(&after)
-	*allocs = float64(after.Mallocs-before.Mallocs) / float64(n)
-	return float64(n) / took.Seconds(), err
+	*allocs = float64(after.Mallocs-before.Mallocs) / float64(n.calls)
+	return n, err
 }
 
-// parallel runs the workers for a time and returns how often more was asked.
-func parallel(workers int, length time.Duration, work func(worker int, more func() bool) error) (int64, time.Duration, error) {
+// tally is what was done in a measurement.
+type tally struct {
+	calls int64
+	took  time.Duration
+	cpu   time.Duration // of the whole process: of clients too
+}
+
+// rate is in calls a second.
+func (t tally) rate() float64 { return float64(t.calls) / t.took.Seconds() }
+
+// each is the CPU time of a call in microseconds.
+func (t tally) each() float64 { return float64(t.cpu.Nanoseconds()) / 1000 / float64(t.calls) }
+
+// cpuTime is what the process has used since it began.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails only on a wrong argument
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// parallel runs the workers for a time and counts how often more was asked.
+func parallel(workers int, length time.Duration, work func(worker int, more func() bool) error) (tally, error) {
 	var count atomic.Int64
 	var stop atomic.Bool
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
-	begin := time.Now()
+	begin, cpu := time.Now(), cpuTime()
 	timer := time.AfterFunc(length, func() { stop.Store(true) })
 	defer timer.Stop()
 	for i := range workers {
@@ -205,7 +226,7 @@ func parallel(workers int, length time.Duration, work func(worker int, more func
 		})
 	}
 	wg.Wait()
-	return count.Load(), time.Since(begin), errors.Join(errs...)
+	return tally{count.Load(), time.Since(begin), cpuTime() - cpu}, errors.Join(errs...)
 }
 
 // answerSize is the size of the body of a handler's answer.

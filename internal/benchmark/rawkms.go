@@ -26,8 +26,8 @@ type rawCall func(s pkcs11.SessionHandle, key int) error
 
 // callRate is how many times a second something can be called from a number of
 // sessions.
-func (t *rawToken) callRate(length time.Duration, sessions int, call rawCall) (float64, error) {
-	n, took, err := parallel(sessions, length, func(worker int, more func() bool) error {
+func (t *rawToken) callRate(length time.Duration, sessions int, call rawCall) (tally, error) {
+	n, err := parallel(sessions, length, func(worker int, more func() bool) error {
 		s, err := t.ctx.OpenSession(t.open.Info().Slot, pkcs11.CKF_SERIAL_SESSION)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (t *rawToken) callRate(length time.Duration, sessions int, call rawCall) (f
 		}
 		return t.ctx.CloseSession(s)
 	})
-	return float64(n) / took.Seconds(), err
+	return n, err
 }
 
 // sessionKey makes an AES-256 key with the attributes of an unwrapped key of the

@@ -31,8 +31,9 @@ const (
 // scaleResult is the median over the rounds for one number of keys, in operations
 // a second.
 type scaleResult struct {
-	describe, hit, miss float64
-	missed              float64 // share of miss that were unwrapped
+	describe, hit, miss          float64
+	describeCPU, hitCPU, missCPU float64 // of a call, in microseconds
+	missed                       float64 // share of miss that were unwrapped
 }
 
 // runScale measures an embedded KMS with many keys beside one with few.
@@ -109,7 +110,7 @@ func (s *scaleSubject) create(ctx context.Context, n int, what string) error {
 	var next, made atomic.Int64
 	begin := time.Now()
 	var first, last atomic.Int64 // nanoseconds until the first edge keys, and all but the last, were made
-	_, _, err := parallel(creators, time.Hour, func(_ int, _ func() bool) error {
+	_, err := parallel(creators, time.Hour, func(_ int, _ func() bool) error {
 		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 			out, err := s.node.client.CreateKey(ctx, &kms.CreateKeyInput{})
 			if err != nil {
@@ -134,7 +135,7 @@ func (s *scaleSubject) create(ctx context.Context, n int, what string) error {
 // restart closes and opens the engine again, in rounds, and prints how long the
 // opening took and what memory it needs.
 func (s *scaleSubject) restart(ctx context.Context, t *rawToken, rounds int) error {
-	var took []float64
+	var took, used []float64
 	var empty, full uint64
 	for range rounds {
 		if err := s.node.shut(ctx); err != nil {
@@ -142,18 +143,18 @@ func (s *scaleSubject) restart(ctx context.Context, t *rawToken, rounds int) err
 		}
 		s.node.engine, s.node.client = nil, nil
 		empty = heap()
-		begin := time.Now()
+		begin, cpu := time.Now(), cpuTime()
 		if err := s.node.open(ctx, t); err != nil {
 			return err
 		}
-		took = append(took, time.Since(begin).Seconds())
+		took, used = append(took, time.Since(begin).Seconds()), append(used, (cpuTime()-cpu).Seconds())
 		full = heap()
 	}
 	rss, err := residentMemory()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("start-up with %d keys, store and engine: %.2f s\n", len(s.keys), median(took))
+	fmt.Printf("start-up with %d keys, store and engine: %.2f s, CPU %.2f s\n", len(s.keys), median(took), median(used))
 	fmt.Printf("memory: heap in use %.0f MB, %.0f MB of them for %d keys (%.0f bytes each); resident set %.0f MB\n\n",
 		mega(full), mega(full-empty), len(s.keys), float64(full-empty)/float64(len(s.keys)), mega(rss))
 	return nil
@@ -204,12 +205,12 @@ func compare(ctx context.Context, t *rawToken, dir string, many *scaleSubject, o
 	few.warm, many.warm = fewKeys, min(cacheSize*9/10, len(many.keys))
 	var a, b scaleResult
 	err = alternate(o.rounds, []figure{
-		{&a.describe, func() (float64, error) { return few.describe(ctx, o.length) }},
-		{&b.describe, func() (float64, error) { return many.describe(ctx, o.length) }},
-		{&a.hit, func() (float64, error) { return few.encryptWarm(ctx, o.length) }},
-		{&b.hit, func() (float64, error) { return many.encryptWarm(ctx, o.length) }},
-		{&a.miss, func() (float64, error) { return cold.encryptCold(ctx, o.length, &a.missed) }},
-		{&b.miss, func() (float64, error) { return many.encryptCold(ctx, o.length, &b.missed) }},
+		{&a.describe, func() (tally, error) { return few.describe(ctx, o.length) }, &a.describeCPU},
+		{&b.describe, func() (tally, error) { return many.describe(ctx, o.length) }, &b.describeCPU},
+		{&a.hit, func() (tally, error) { return few.encryptWarm(ctx, o.length) }, &a.hitCPU},
+		{&b.hit, func() (tally, error) { return many.encryptWarm(ctx, o.length) }, &b.hitCPU},
+		{&a.miss, func() (tally, error) { return cold.encryptCold(ctx, o.length, &a.missed) }, &a.missCPU},
+		{&b.miss, func() (tally, error) { return many.encryptCold(ctx, o.length, &b.missed) }, &b.missCPU},
 	})
 	if err != nil {
 		return err
@@ -224,20 +225,22 @@ func compare(ctx context.Context, t *rawToken, dir string, many *scaleSubject, o
 func printScale(few, many scaleResult, keys int) {
 	fmt.Printf("\n%-42s%12d%12d%12s\n", "a second, median; keys", fewKeys, keys, "cost")
 	for _, row := range []struct {
-		name  string
-		value func(scaleResult) float64
+		name      string
+		rate, cpu func(scaleResult) float64
 	}{
-		{"DescribeKey of a random key", func(r scaleResult) float64 { return r.describe }},
-		{"Encrypt, random key, unwrapped already", func(r scaleResult) float64 { return r.hit }},
-		{"Encrypt, random key of all", func(r scaleResult) float64 { return r.miss }},
+		{"DescribeKey of a random key", func(r scaleResult) float64 { return r.describe }, func(r scaleResult) float64 { return r.describeCPU }},
+		{"Encrypt, random key, unwrapped already", func(r scaleResult) float64 { return r.hit }, func(r scaleResult) float64 { return r.hitCPU }},
+		{"Encrypt, random key of all", func(r scaleResult) float64 { return r.miss }, func(r scaleResult) float64 { return r.missCPU }},
 	} {
-		a, b := row.value(few), row.value(many)
+		a, b := row.rate(few), row.rate(many)
 		fmt.Printf("%-42s%12.0f%12.0f%11.2fx\n", row.name, a, b, a/b)
+		a, b = row.cpu(few), row.cpu(many)
+		fmt.Printf("%-42s%12.1f%12.1f%11.2fx\n", "    CPU, microseconds each", a, b, b/a)
 	}
 	fmt.Printf("%-42s%11.0f%%%11.0f%%\n", "    of which had to be unwrapped", 100*few.missed, 100*many.missed)
 }
 
-func (s *scaleSubject) describe(ctx context.Context, length time.Duration) (float64, error) {
+func (s *scaleSubject) describe(ctx context.Context, length time.Duration) (tally, error) {
 	return operationRate(ctx, length, func(ctx context.Context, _ int) error {
 		_, err := s.node.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &s.keys[rand.IntN(len(s.keys))]})
 		return err
@@ -250,10 +253,10 @@ func (s *scaleSubject) encrypt(ctx context.Context, key string) error {
 }
 
 // encryptWarm encrypts with keys that are unwrapped.
-func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (float64, error) {
+func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (tally, error) {
 	for _, key := range s.keys[:s.warm] {
 		if err := s.encrypt(ctx, key); err != nil {
-			return 0, err
+			return tally{}, err
 		}
 	}
 	return operationRate(ctx, length, func(ctx context.Context, _ int) error {
@@ -263,7 +266,7 @@ func (s *scaleSubject) encryptWarm(ctx context.Context, length time.Duration) (f
 
 // encryptCold encrypts with any key. missed gets the share of keys that had to be
 // unwrapped.
-func (s *scaleSubject) encryptCold(ctx context.Context, length time.Duration, missed *float64) (float64, error) {
+func (s *scaleSubject) encryptCold(ctx context.Context, length time.Duration, missed *float64) (tally, error) {
 	before := s.node.vault.Stats()
 	rate, err := operationRate(ctx, length, func(ctx context.Context, _ int) error {
 		return s.encrypt(ctx, s.keys[rand.IntN(len(s.keys))])

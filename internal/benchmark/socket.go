@@ -24,8 +24,8 @@ import (
 // that are kept; config nil: without TLS. The client does as little as it can, and the same
 // for every server: it writes requests that were made before, and reads answers
 // by their Content-Length.
-func socketRate(ctx context.Context, address string, config *tls.Config, requests []request, length time.Duration) (float64, error) {
-	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
+func socketRate(ctx context.Context, address string, config *tls.Config, requests []request, length time.Duration) (tally, error) {
+	n, err := parallel(connections, length, func(worker int, more func() bool) error {
 		conn, err := dial(ctx, address, config)
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func socketRate(ctx context.Context, address string, config *tls.Config, request
 		}
 		return conn.Close()
 	})
-	return float64(n) / took.Seconds(), err
+	return n, err
 }
 
 func dial(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
