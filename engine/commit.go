@@ -109,6 +109,7 @@ func (e *Engine) commit(ctx context.Context, b *batch) error {
 	if len(b.changes) == 0 {
 		return nil
 	}
+	e.sealer.seal(b.changes)
 	if err := e.store.Apply(ctx, b.changes...); err != nil {
 		return err
 	}
@@ -127,6 +128,9 @@ func (e *Engine) load(ctx context.Context) error {
 	defer s.mu.Unlock()
 	var used []*lastUsage
 	l := newLoading(func(r store.Record) (put func(), err error) {
+		if r.Data, err = e.sealer.open(&r); err != nil {
+			return nil, err
+		}
 		switch r.Kind {
 		case kindKey:
 			return restore(r, s.putKey)
@@ -152,8 +156,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	for _, u := range used {
 		if k, ok := s.keys.Get(string(u.ref())); ok {
-			k.used.last.Store(u)
-			k.used.stored.Store(u)
+			k.used.restore(u)
 		}
 	}
 	return nil

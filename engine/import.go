@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -52,23 +54,43 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.engine.vault.Generate(ctx, "import-"+uuid.NewString(), wrapping)
+	b := new(batch)
+	made, undo, err := c.engine.makeWrapping(ctx, wrapping, b)
 	if err != nil {
-		return nil, fmt.Errorf("make a wrapping key: %w", err)
+		return nil, err
 	}
 	token := []byte(randomHex(64))
 	t := &importToken{
 		ID: importTokenID(token), Account: k.Account, Region: k.Region, KeyID: k.ID,
 		Algorithm: in.WrappingAlgorithm, Wrapping: made, Expires: c.engine.now().Add(importLife),
 	}
-	b := new(batch)
 	b.putImport(t)
-	if err := c.engine.commit(ctx, b); err != nil {
+	if err := c.engine.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	return &kms.GetParametersForImportOutput{
-		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: made.Public,
+		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: bytes.Clone(made.Public),
 	}, nil
+}
+
+// makeWrapping makes the wrapping key of an import token; see generate for what
+// it returns.
+func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch) (made keystore.Material, undo func(), err error) {
+	done, err := e.slowly(spec)
+	if err != nil {
+		return made, nil, err
+	}
+	defer done()
+	i := intent{Material: "import-" + uuid.NewString(), Spec: spec}
+	undo, err = e.intendMain(ctx, i, b)
+	if err != nil {
+		return made, nil, err
+	}
+	if made, err = e.vault.Generate(ctx, i.Material, spec); err != nil {
+		undo()
+		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
+	}
+	return made, undo, nil
 }
 
 // importable returns the error of an operation on imported material with a key
@@ -128,11 +150,7 @@ func (e *Engine) expireImports(ctx context.Context) error {
 		}
 	}
 	e.state.mu.RUnlock()
-	b := new(batch)
-	for _, t := range expired {
-		b.dropImport(t)
-	}
-	if err := e.commit(ctx, b); err != nil {
+	if err := e.dropImports(ctx, expired); err != nil {
 		return err
 	}
 	var due []keyRef
@@ -148,6 +166,25 @@ func (e *Engine) expireImports(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// dropImports removes import tokens, and their wrapping keys.
+func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
+	b := new(batch)
+	var destroy []func(context.Context) error
+	for _, t := range tokens {
+		b.dropImport(t)
+		named := &key{Account: t.Account, Region: t.Region, ID: t.KeyID} // it may be gone
+		destroy = append(destroy, e.destroyAfter(named, b, []keystore.Material{t.Wrapping}))
+	}
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range destroy {
+		errs = append(errs, f(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // hasExpired reports whether the key holds imported material that may not be

@@ -119,18 +119,9 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 		return made, nil, err
 	}
 	i := intent{Material: uuid.NewString(), Spec: sp.material}
-	wraps, err := e.vault.Wraps(ctx, sp.material)
-	if err != nil {
+	if undo, err = e.intendMain(ctx, i, b); err != nil {
 		return made, nil, err
 	}
-	resident := !wraps
-	if resident {
-		if err := e.intend(ctx, i); err != nil {
-			return made, nil, err
-		}
-		b.dropIntent(i)
-	}
-	undo = func() { e.undo(context.WithoutCancel(ctx), e.vault, i, resident) }
 	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
 	if err != nil {
 		undo()
@@ -153,6 +144,7 @@ func (c *Client) place(ctx context.Context, k *key, in *kms.ImportKeyMaterialInp
 	if err != nil {
 		return "", nil, err
 	}
+	made.Digest = nil // in the database it would tell who reads it whether a guess at the material is right
 	c.adoptFromPrimary(k)
 	m := k.material(id)
 	switch {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -174,6 +173,7 @@ func (k *key) metadata(s *state, now time.Time) *types.KeyMetadata {
 	status := s.stateOf(k, now)
 	m := &types.KeyMetadata{
 		AWSAccountId: aws.String(k.Account), Arn: aws.String(k.arn()), CreationDate: aws.Time(k.Created),
+		//nolint:staticcheck // deprecated, and sent
 		CustomerMasterKeySpec: customerMasterKeySpec(k.Spec), Description: aws.String(k.Description),
 		Enabled: status == types.KeyStateEnabled, KeyId: aws.String(k.ID), KeyManager: types.KeyManagerTypeCustomer,
 		KeySpec: k.Spec, KeyState: status, KeyUsage: k.Usage, MultiRegion: aws.Bool(k.MultiRegion != nil), Origin: k.Origin,
@@ -265,6 +265,3 @@ func customerMasterKeySpec(s types.KeySpec) types.CustomerMasterKeySpec {
 	}
 	return ""
 }
-
-// isMultiRegionID reports whether an id is one of a multi-Region key.
-func isMultiRegionID(id string) bool { return strings.HasPrefix(id, multiRegionPrefix) }

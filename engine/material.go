@@ -19,6 +19,11 @@ import (
 // that batch was committed or given up.
 func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
+	done, err := e.slowly(sp.material)
+	if err != nil {
+		return m, nil, err
+	}
+	defer done()
 	v, err := e.vaultOf(k)
 	if err != nil {
 		return m, nil, err
@@ -59,6 +64,22 @@ func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.V
 	}
 	wraps, err := v.Wraps(ctx, s)
 	return i, !wraps, err
+}
+
+// intendMain stores an intent for material that is to be made in the main token,
+// where that is needed; see generate for undo and the batch.
+func (e *Engine) intendMain(ctx context.Context, i intent, b *batch) (undo func(), err error) {
+	wraps, err := e.vault.Wraps(ctx, i.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if !wraps {
+		if err := e.intend(ctx, i); err != nil {
+			return nil, err
+		}
+		b.dropIntent(i)
+	}
+	return func() { e.undo(context.WithoutCancel(ctx), e.vault, i, !wraps) }, nil
 }
 
 // intend stores an intent.

@@ -15,6 +15,8 @@ import (
 type usage struct {
 	last   atomic.Pointer[lastUsage]
 	stored atomic.Pointer[lastUsage] // what was stored last; written by the worker alone
+
+	encryptions atomic.Pointer[encryptions] // under the current material; nil: none yet
 }
 
 // lastUsage is a successful cryptographic operation with a key.
@@ -26,6 +28,10 @@ type lastUsage struct {
 	At        time.Time                           `json:"t"`
 	RequestID string                              `json:"q,omitzero"`
 	EventID   string                              `json:"e,omitzero"`
+
+	// As of when it was stored:
+	Material    string `json:"m,omitzero"` // KeyMaterialId of the last encryption
+	Encryptions uint64 `json:"n,omitzero"` // under that material
 }
 
 func (u *lastUsage) ref() keyRef { return newKeyRef(u.Account, u.Region, u.KeyID) }
@@ -76,7 +82,7 @@ func (e *Engine) storeUses(ctx context.Context, used []*usage) error {
 	b, last := new(batch), make([]*lastUsage, len(used))
 	for i, u := range used {
 		last[i] = u.latest()
-		b.putUsage(last[i])
+		b.putUsage(u.withCount(last[i]))
 	}
 	if err := e.commit(ctx, b); err != nil {
 		return err

@@ -53,11 +53,9 @@ func (r *rootKey) init(v *Vault) {
 	r.searching = make(chan struct{}, 1)
 }
 
-// open finds the root key or makes it. Another process may do the same: for a
-// moment there are two then, or none, since both take theirs away.
+// open finds the root key or makes it.
 func (r *rootKey) open(ctx context.Context) error {
-	const tries = 8
-	for n := time.Duration(1); ; n++ {
+	return agreed(ctx, r.label, func() error {
 		err := r.search(ctx, true)
 		if errors.Is(err, ErrRootKey) {
 			if made := r.v.t.admin(ctx, r.make); made != nil {
@@ -69,15 +67,26 @@ func (r *rootKey) open(ctx context.Context) error {
 		if err == nil {
 			err = r.prove(ctx)
 		}
+		return err
+	})
+}
+
+// agreed runs what finds a key or makes it, and again where another process may
+// have done the same: for a moment there are two then, or none, since both take
+// theirs away.
+func agreed(ctx context.Context, label string, attempt func() error) error {
+	const tries = 8
+	for n := time.Duration(1); ; n++ {
+		err := attempt()
 		passing := errors.Is(err, ErrRootKey) || errors.Is(err, ErrKeyExists) || errors.Is(err, ErrKeyAmbiguous) ||
-			isCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_KEY_TYPE_INCONSISTENT)
+			isCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_KEY_SIZE_RANGE)
 		if n == tries || !passing {
 			return err
 		}
 		select {
 		case <-time.After(rand.N(n * 40 * time.Millisecond)):
 		case <-ctx.Done():
-			return fmt.Errorf("find the root key %s: %w", r.label, ctx.Err())
+			return fmt.Errorf("find the key %s: %w", label, ctx.Err())
 		}
 	}
 }
