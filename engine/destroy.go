@@ -36,11 +36,7 @@ func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 	intents := e.intentsToDestroy(k, last)
 	b.dropKey(k)
 	wrappingKeys := e.state.dropBelongings(b, k.ref())
-	for _, m := range wrappingKeys {
-		if m.Wrapped == nil {
-			intents = append(intents, intent{Material: m.ID, Spec: m.Spec})
-		}
-	}
+	intents = append(intents, residentIntents(wrappingKeys, "")...)
 	for _, i := range intents {
 		b.putIntent(i)
 	}
@@ -49,8 +45,7 @@ func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 		return err
 	}
 	e.log.InfoContext(ctx, "a key was deleted at the end of its waiting period", "key", k.arn())
-	e.leave(intents...)
-	return errors.Join(e.forgetWrapped(ctx, k, append(last, wrappingKeys...)), e.finishLeft(ctx))
+	return errors.Join(e.forgetWrapped(ctx, k.arn(), append(last, wrappingKeys...)), e.finishOrLeave(ctx, intents))
 }
 
 // lastMaterials returns the materials of k that no related key has.
@@ -75,18 +70,23 @@ func (k *key) lastMaterials(related []*key) []keystore.Material {
 // intentsToDestroy returns an intent for each of a key's materials that is an
 // object of a token.
 func (e *Engine) intentsToDestroy(k *key, materials []keystore.Material) []intent {
+	cluster := ""
+	if k.StoreID != "" && k.XksKeyID == "" {
+		if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
+			cluster = cks.ClusterID
+		}
+	}
+	return residentIntents(materials, cluster)
+}
+
+// residentIntents returns an intent for each material that is an object of a
+// token.
+func residentIntents(materials []keystore.Material, cluster string) []intent {
 	var intents []intent
 	for _, m := range materials {
-		if m.Wrapped != nil {
-			continue
+		if m.Wrapped == nil {
+			intents = append(intents, intent{Material: m.ID, Spec: m.Spec, Cluster: cluster})
 		}
-		i := intent{Material: m.ID, Spec: m.Spec}
-		if k.StoreID != "" && k.XksKeyID == "" {
-			if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
-				i.Cluster = cks.ClusterID
-			}
-		}
-		intents = append(intents, i)
 	}
 	return intents
 }
@@ -138,15 +138,15 @@ func leaveFamily(b *batch, k *key, related []*key, now time.Time) {
 	}
 }
 
-// forgetWrapped takes wrapped materials of a deleted key out of the token's
-// memory.
-func (e *Engine) forgetWrapped(ctx context.Context, k *key, materials []keystore.Material) error {
+// forgetWrapped takes wrapped materials that nobody has any more out of the
+// token's memory.
+func (e *Engine) forgetWrapped(ctx context.Context, owner string, materials []keystore.Material) error {
 	for _, m := range materials {
 		if m.Wrapped == nil {
 			continue
 		}
 		if err := e.vault.Destroy(ctx, m); err != nil {
-			return fmt.Errorf("forget key material of %s, which is deleted: %w", k.arn(), err)
+			return fmt.Errorf("forget key material that %s no longer has: %w", owner, err)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -52,7 +53,8 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.engine.vault.Generate(ctx, "import-"+uuid.NewString(), wrapping)
+	b := new(batch)
+	made, undo, err := c.engine.generateOwn(ctx, b, "import-"+uuid.NewString(), wrapping)
 	if err != nil {
 		return nil, fmt.Errorf("make a wrapping key: %w", err)
 	}
@@ -61,9 +63,8 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 		ID: importTokenID(token), Account: k.Account, Region: k.Region, KeyID: k.ID,
 		Algorithm: in.WrappingAlgorithm, Wrapping: made, Expires: c.engine.now().Add(importLife),
 	}
-	b := new(batch)
 	b.putImport(t)
-	if err := c.engine.commit(ctx, b); err != nil {
+	if err := c.engine.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	return &kms.GetParametersForImportOutput{
@@ -120,19 +121,7 @@ func importAlgorithm(a types.AlgorithmSpec) (keystore.ImportAlgorithm, error) {
 // that nobody can use any more.
 func (e *Engine) expireImports(ctx context.Context) error {
 	now := e.now()
-	var expired []*importToken
-	e.state.mu.RLock()
-	for _, t := range e.state.imports {
-		if _, there := e.state.keys.Get(string(t.target())); !there || !now.Before(t.Expires) {
-			expired = append(expired, t)
-		}
-	}
-	e.state.mu.RUnlock()
-	b := new(batch)
-	for _, t := range expired {
-		b.dropImport(t)
-	}
-	if err := e.commit(ctx, b); err != nil {
+	if err := e.dropImports(ctx, e.expiredImports(now)); err != nil {
 		return err
 	}
 	var due []keyRef
@@ -148,6 +137,37 @@ func (e *Engine) expireImports(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// expiredImports returns the import tokens that nobody can use any more.
+func (e *Engine) expiredImports(now time.Time) []*importToken {
+	e.state.mu.RLock()
+	defer e.state.mu.RUnlock()
+	var expired []*importToken
+	for _, t := range e.state.imports {
+		if _, there := e.state.keys.Get(string(t.target())); !there || !now.Before(t.Expires) {
+			expired = append(expired, t)
+		}
+	}
+	return expired
+}
+
+// dropImports removes import tokens with their wrapping keys.
+func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
+	b := new(batch)
+	var wrapping []keystore.Material
+	for _, t := range tokens {
+		b.dropImport(t)
+		wrapping = append(wrapping, t.Wrapping)
+	}
+	intents := residentIntents(wrapping, "")
+	for _, i := range intents {
+		b.putIntent(i)
+	}
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	return errors.Join(e.forgetWrapped(ctx, "import tokens", wrapping), e.finishOrLeave(ctx, intents))
 }
 
 // hasExpired reports whether the key holds imported material that may not be
@@ -203,30 +223,14 @@ func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *b
 }
 
 // destroyAfter adds to the batch what must be known of material that the key
-// gives up, and returns what destroys it once the batch is durable.
+// gives up, and returns what destroys it once the batch is durable. What cannot be
+// destroyed then is tried again by the worker.
 func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
-	var intents []intent
-	for _, m := range gone {
-		if m.Wrapped == nil {
-			i := intent{Material: m.ID, Spec: m.Spec}
-			intents = append(intents, i)
-			b.putIntent(i)
-		}
+	intents := e.intentsToDestroy(k, gone)
+	for _, i := range intents {
+		b.putIntent(i)
 	}
 	return func(ctx context.Context) error {
-		for _, m := range gone {
-			if m.Wrapped == nil {
-				continue
-			}
-			if err := e.vault.Destroy(ctx, m); err != nil { // takes it out of the cache
-				return fmt.Errorf("give up key material of %s: %w", k.arn(), err)
-			}
-		}
-		for _, i := range intents {
-			if err := e.finish(ctx, e.vault, i); err != nil {
-				return err
-			}
-		}
-		return nil
+		return errors.Join(e.forgetWrapped(ctx, k.arn(), gone), e.finishOrLeave(ctx, intents))
 	}
 }

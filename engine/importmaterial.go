@@ -57,12 +57,11 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 	}
 	after := e.destroyAfter(k, b, gone)
 	b.putKey(k)
-	if err := e.commit(ctx, b); err != nil {
-		undo()
+	if err := e.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
 	}
 	if err := after(ctx); err != nil {
-		// The import is done; what it replaced is destroyed by the next start.
+		// The import is done; the worker tries again to destroy what it replaced.
 		e.log.ErrorContext(ctx, "replaced key material could not be destroyed yet", "key", k.ID, "error", err)
 	}
 	out := &kms.ImportKeyMaterialOutput{KeyId: aws.String(k.arn())}
@@ -111,7 +110,7 @@ func (e *Engine) importTokenFor(k *key, token []byte) (*importToken, error) {
 	return t, nil
 }
 
-// importInto brings encrypted material into the token for a key; see generate for
+// importInto brings encrypted material into the token for a key; see produce for
 // what it returns.
 func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToken, encrypted []byte) (made keystore.Material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
@@ -119,23 +118,14 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	if err != nil {
 		return made, nil, err
 	}
-	i := intent{Material: uuid.NewString(), Spec: sp.material}
 	wraps, err := e.vault.Wraps(ctx, sp.material)
 	if err != nil {
 		return made, nil, err
 	}
-	resident := !wraps
-	if resident {
-		if err := e.intend(ctx, i); err != nil {
-			return made, nil, err
-		}
-		b.dropIntent(i)
-	}
-	undo = func() { e.undo(context.WithoutCancel(ctx), e.vault, i, resident) }
-	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
-	if err != nil {
-		undo()
-	}
+	i := intent{Material: uuid.NewString(), Spec: sp.material}
+	made, undo, err = e.produce(ctx, b, e.vault, i, !wraps, func() (keystore.Material, error) {
+		return e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
+	})
 	switch {
 	case errors.Is(err, keystore.ErrInvalidMaterial):
 		return made, nil, invalidCiphertext()

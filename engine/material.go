@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -15,9 +14,7 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-// generate makes key material for k in its token and returns it with the intent
-// to remove in the batch that makes it part of a key. done must be called when
-// that batch was committed or given up.
+// generate makes key material for k in its token; see produce for what it returns.
 func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
 	v, err := e.vaultOf(k)
@@ -29,19 +26,45 @@ func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, un
 	if err != nil {
 		return m, nil, err
 	}
-	if resident {
-		if err := e.intend(ctx, i); err != nil {
-			return m, nil, err
-		}
-		b.dropIntent(i)
-	}
-	undo = func() { e.undo(context.WithoutCancel(ctx), v, i, resident) }
-	made, err := e.generateIn(ctx, v, k, id, sp.material)
+	made, undo, err := e.produce(ctx, b, v, i, resident, func() (keystore.Material, error) {
+		return e.generateIn(ctx, v, k, id, sp.material)
+	})
 	if err != nil {
-		undo()
 		return m, nil, fmt.Errorf("make key material: %w", err)
 	}
 	return material{ID: materialID(k.ID, made), Vault: &made}, undo, nil
+}
+
+// generateOwn makes key material that is no KMS key's in the main token; see
+// produce for what it returns. To store an intent costs less than to find out
+// whether it is needed.
+func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec) (made keystore.Material, undo func(), err error) {
+	return e.produce(ctx, b, e.vault, intent{Material: id, Spec: s}, true, func() (keystore.Material, error) {
+		return e.vault.Generate(ctx, id, s)
+	})
+}
+
+// produce has make put material into a vault, and returns it. If that leaves an
+// object in the token, the intent is stored before, and removed by the batch that
+// is to say whose material it is. undo takes the material away again; see
+// commitMaterial.
+func (e *Engine) produce(ctx context.Context, b *batch, v *keystore.Vault, i intent, resident bool, make func() (keystore.Material, error)) (made keystore.Material, undo func(), err error) {
+	if resident {
+		if err := e.intend(ctx, i); err != nil {
+			return made, nil, err
+		}
+		b.dropIntent(i)
+	}
+	made, err = make()
+	undo = func() {
+		if resident || err == nil && made.Resident() {
+			e.undo(ctx, v, i)
+		}
+	}
+	if err != nil {
+		undo()
+	}
+	return made, undo, err
 }
 
 func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id string, s keystore.Spec) (keystore.Material, error) {
@@ -83,16 +106,14 @@ func (e *Engine) commitMaterial(ctx context.Context, b *batch, undo func()) erro
 	return err
 }
 
-// undo takes material away again whose key was not committed. If that fails, the
-// worker tries again.
-func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident bool) {
-	if !resident {
+// undo takes material away again whose key was not committed. If that fails, or
+// who asked for the key waits no more, the worker does it.
+func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent) {
+	if ctx.Err() != nil {
+		e.leave(i)
 		return
 	}
-	const patience = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := e.finish(ctx, v, i); err != nil {
+	if err := e.finish(context.WithoutCancel(ctx), v, i); err != nil {
 		e.log.Error("key material of a key that was not made is still in the token; it is tried again", "material", i.Material, "error", err)
 		e.leave(i)
 	}
