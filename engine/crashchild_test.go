@@ -98,9 +98,15 @@ func runCrashChild(text string) error {
 	if c.engine, err = engine.Open(ctx, config); err != nil {
 		return err
 	}
+	workers := make([]*crashWorker, crashWorkers)
+	for n := range workers {
+		workers[n] = &crashWorker{child: c, n: n, rand: mathrand.New(mathrand.NewPCG(c.plan.Seed, uint64(n)))}
+		if err := workers[n].adopt(ctx); err != nil { // before anybody makes others
+			return err
+		}
+	}
 	ended := make(chan error)
-	for n := range crashWorkers {
-		w := &crashWorker{child: c, n: n, rand: mathrand.New(mathrand.NewPCG(c.plan.Seed, uint64(n)))}
+	for _, w := range workers {
 		go func() { ended <- w.work(ctx) }()
 	}
 	return <-ended
@@ -195,9 +201,6 @@ func (w *crashWorker) work(ctx context.Context) error {
 		if err := w.awaitStore(ctx); err != nil {
 			return err
 		}
-	}
-	if err := w.adopt(ctx); err != nil {
-		return err
 	}
 	for {
 		if err := w.step(ctx); err != nil {

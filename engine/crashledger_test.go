@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ type crashEntry struct {
 	deleting  bool
 	at        time.Time // zero while it waits for its replicas
 	gone      bool
+	history   []string // the last of all that was said and seen, for complaints
 }
 
 // usesKept bounds the ciphertexts and signatures that are kept of a key.
@@ -69,6 +71,7 @@ func (l *crashLedger) enter(n crashNote) {
 		touched = append(touched, l.entry(crashReplica, n.Key))
 	}
 	for _, e := range touched {
+		e.remember(n.Note + " " + n.Do)
 		e.note(n)
 	}
 	if n.Note == "done" {
@@ -76,6 +79,11 @@ func (l *crashLedger) enter(n crashNote) {
 		e.created = true
 		e.apply(n, l)
 	}
+}
+
+func (e *crashEntry) remember(what string) {
+	e.history = append(e.history, what)
+	e.history = e.history[max(0, len(e.history)-12):]
 }
 
 // note notes what is begun with a key, and whether it is over.
@@ -169,8 +177,8 @@ type crashCheck struct {
 
 func (c *crashCheck) errorf(format string, args ...any) {
 	c.t.Helper()
-	c.t.Errorf("round %d: key %s in %s (%s %s, %v perhaps done): "+format,
-		append([]any{c.round, c.e.made.Key, c.e.made.Region, c.e.made.Origin, c.e.made.Spec, c.e.pending}, args...)...)
+	c.t.Errorf("round %d: key %s in %s (%s %s, %v perhaps done, after %q): "+format,
+		append([]any{c.round, c.e.made.Key, c.e.made.Region, c.e.made.Origin, c.e.made.Spec, c.e.pending, c.e.history}, args...)...)
 }
 
 func (c *crashCheck) perhaps(do string) bool { return slices.Contains(c.e.pending, do) }
@@ -189,6 +197,7 @@ func (c *crashCheck) key() {
 		return
 	}
 	m := out.KeyMetadata
+	e.remember(fmt.Sprint("look ", c.round, " ", m.KeyState))
 	deleting := m.KeyState == types.KeyStatePendingDeletion || m.KeyState == types.KeyStatePendingReplicaDeletion
 	switch {
 	case e.gone && !c.perhaps("replicate"):
