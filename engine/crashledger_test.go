@@ -63,15 +63,15 @@ func (l *crashLedger) enter(n crashNote) {
 		return // the clock, or a key to be made whose name nobody knows yet
 	}
 	e := l.entry(n.Region, n.Key)
-	if e.made.Spec == "" {
-		e.made.Spec, e.made.Origin = n.Spec, n.Origin
-	}
 	touched := []*crashEntry{e}
 	if n.Do == "replicate" {
 		touched = append(touched, l.entry(crashReplica, n.Key))
 	}
 	for _, e := range touched {
 		e.remember(n.Note + " " + n.Do)
+		if e.made.Spec == "" {
+			e.made.Spec, e.made.Origin = n.Spec, n.Origin
+		}
 		e.note(n)
 	}
 	if n.Note == "done" {
@@ -190,6 +190,7 @@ func (c *crashCheck) key() {
 	out, err := c.c.DescribeKey(c.t.Context(), &kms.DescribeKeyInput{KeyId: id})
 	switch {
 	case isCode(err, "NotFoundException"):
+		e.remember(fmt.Sprint("look ", c.round, " absent"))
 		c.absent()
 		return
 	case err != nil:
@@ -227,7 +228,7 @@ func (c *crashCheck) absent() {
 	due := e.deleting && !e.at.After(c.p.config.Now()) // or it waited for its replicas
 	// A deletion that was not acknowledged may have been followed by a jump of the
 	// clock.
-	if e.created && !due && !c.perhaps("delete") {
+	if e.created && !e.gone && !due && !c.perhaps("delete") {
 		c.errorf("it was acknowledged and is lost")
 	}
 	e.gone = true
