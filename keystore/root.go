@@ -55,6 +55,9 @@ func (r *rootKey) init(v *Vault) {
 // open finds the root key or makes it.
 func (r *rootKey) open(ctx context.Context) error {
 	err := r.search(ctx, false)
+	if err == nil {
+		return r.checkWhole(ctx)
+	}
 	if !errors.Is(err, ErrRootKey) {
 		return err
 	}
