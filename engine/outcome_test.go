@@ -119,7 +119,7 @@ func (r *outcomeRig) restart() {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_ = r.Engine.Close(ctx) // a broken store takes no usage
+	_ = r.Close(ctx) // a broken store takes no usage
 	if err := r.config.Store.Close(); err != nil {
 		t.Fatal(err)
 	}
