@@ -35,6 +35,12 @@ func resourceARN(account, region, resource string) string {
 	return "arn:" + partition(region) + ":kms:" + region + ":" + account + ":" + resource
 }
 
+// keyARN returns the ARN of a key. It is part of nearly every answer, so it is made
+// in one piece.
+func keyARN(account, region, id string) string {
+	return "arn:" + partition(region) + ":kms:" + region + ":" + account + ":key/" + id
+}
+
 // keyName is what a KeyId parameter names: a key id or an alias, here or in
 // another account.
 type keyName struct {
@@ -92,16 +98,8 @@ func isKeyID(s string) bool {
 	if rest, ok := strings.CutPrefix(s, multiRegionPrefix); ok {
 		return len(rest) == 32 && isHex(rest)
 	}
-	if len(s) != 36 {
-		return false
-	}
-	for i, part := range strings.Split(s, "-") {
-		lengths := [...]int{8, 4, 4, 4, 12}
-		if i >= len(lengths) || len(part) != lengths[i] || !isHex(part) {
-			return false
-		}
-	}
-	return true
+	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' &&
+		isHex(s[:8]) && isHex(s[9:13]) && isHex(s[14:18]) && isHex(s[19:23]) && isHex(s[24:])
 }
 
 func isHex(s string) bool {

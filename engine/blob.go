@@ -83,13 +83,23 @@ func parseBlob(b []byte) (p blob, ok bool) {
 	if len(b) <= headSize || b[0] != formatSingle && b[0] != formatDouble || b[1] > 1 {
 		return p, false
 	}
-	id := hex.EncodeToString(b[2:18])
-	if b[1] == 1 {
-		id = multiRegionPrefix + id
-	} else {
-		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
+	return blob{format: b[0], keyID: keyIDOf(b[1], b[2:18]), material: hex.EncodeToString(b[18:headSize]), body: b[headSize:]}, true
+}
+
+// keyIDOf returns a key id of a form with these 16 bytes.
+func keyIDOf(form byte, b []byte) string {
+	var room [36]byte // the length of either form
+	id := room[:0]
+	if form == 1 {
+		return string(hex.AppendEncode(append(id, multiRegionPrefix...), b))
 	}
-	return blob{format: b[0], keyID: id, material: hex.EncodeToString(b[18:headSize]), body: b[headSize:]}, true
+	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
+		if i > 0 {
+			id = append(id, '-')
+		}
+		id = hex.AppendEncode(id, part)
+	}
+	return string(id)
 }
 
 // appendSealed appends an inner layer.

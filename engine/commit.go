@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -108,6 +109,7 @@ func (e *Engine) commit(ctx context.Context, b *batch) error {
 	if len(b.changes) == 0 {
 		return nil
 	}
+	e.sealer.seal(b.changes)
 	if err := e.store.Apply(ctx, b.changes...); err != nil {
 		return err
 	}
@@ -125,7 +127,10 @@ func (e *Engine) load(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var used []*lastUsage
-	err := e.store.Load(ctx, func(r store.Record) error {
+	l := newLoading(func(r store.Record) (put func(), err error) {
+		if r.Data, err = e.sealer.open(&r); err != nil {
+			return nil, err
+		}
 		switch r.Kind {
 		case kindKey:
 			return restore(r, s.putKey)
@@ -144,25 +149,24 @@ func (e *Engine) load(ctx context.Context) error {
 		case kindMeta:
 			return restore(r, func(m *meta) { e.meta = m })
 		}
-		return fmt.Errorf("the metadata store has a record of the unknown kind %q: was it written by a newer hyok?", r.Kind)
+		return nil, fmt.Errorf("the metadata store has a record of the unknown kind %q: was it written by a newer hyok?", r.Kind)
 	})
-	if err != nil {
+	if err := errors.Join(e.store.Load(ctx, l.add), l.finish()); err != nil {
 		return fmt.Errorf("load the metadata: %w", err)
 	}
 	for _, u := range used {
 		if k, ok := s.keys.Get(string(u.ref())); ok {
-			k.used.last.Store(u)
-			k.used.stored.Store(u)
+			k.used.restore(u)
 		}
 	}
 	return nil
 }
 
-func restore[T any](r store.Record, put func(*T)) error {
+// restore decodes a record and returns what puts it where it belongs.
+func restore[T any](r store.Record, put func(*T)) (func(), error) {
 	v := new(T)
 	if err := json.Unmarshal(r.Data, v); err != nil {
-		return fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
+		return nil, fmt.Errorf("decode the %s %s: %w", r.Kind, r.ID, err)
 	}
-	put(v)
-	return nil
+	return func() { put(v) }, nil
 }

@@ -48,6 +48,7 @@ func TestCrash(t *testing.T) {
 	t.Logf("HYOK_TEST_CRASH_SEED=%d", seed)
 	r := newCrashRig(t, uint64(seed))
 	for n := range rounds {
+		r.rounds++
 		r.kill(n)
 		// Some are killed while they tidy up after the one before.
 		if n%4 != 2 || n == rounds-1 {
@@ -57,7 +58,7 @@ func TestCrash(t *testing.T) {
 			break
 		}
 	}
-	r.report(rounds)
+	r.report()
 }
 
 func envNumber(t *testing.T, name string, otherwise int) int {
@@ -80,8 +81,9 @@ type crashRig struct {
 	plan   crashPlan
 	ledger *crashLedger
 
-	acknowledged, early int
-	fragments           int // objects of a token that SoftHSM2 had not finished, at most
+	rounds, acknowledged int
+	early                int // rounds in which nothing was begun
+	fragments            int // objects of a token that SoftHSM2 had not finished, at most
 }
 
 func newCrashRig(t *testing.T, seed uint64) *crashRig {
@@ -335,15 +337,15 @@ func (r *crashRig) checkIntents(round int) {
 	}
 }
 
-func (r *crashRig) report(rounds int) {
+func (r *crashRig) report() {
 	var kinds []string
 	for do, n := range r.ledger.count {
 		kinds = append(kinds, fmt.Sprint(do, " ", n))
 	}
 	slices.Sort(kinds)
 	r.t.Logf("%d rounds, %d killed before their first change; %d changes acknowledged: %s; %d known keys, %d of them gone; at most %d unfinished objects of SoftHSM2 in a token",
-		rounds, r.early, r.acknowledged, strings.Join(kinds, ", "), len(r.ledger.keys), r.ledger.gone(), r.fragments)
-	if r.acknowledged < 20*rounds {
+		r.rounds, r.early, r.acknowledged, strings.Join(kinds, ", "), len(r.ledger.keys), r.ledger.gone(), r.fragments)
+	if r.acknowledged < 20*r.rounds {
 		r.t.Errorf("only %d changes were acknowledged", r.acknowledged)
 	}
 }

@@ -33,11 +33,13 @@ func (e *Engine) MaterialsSeen(account, region, id string) (list []MaterialSeen,
 // the main token, and in those of custom key stores.
 func (e *Engine) ResidentsKnown() (main, clusters []string) {
 	e.eachKey(func(k *key) bool {
-		for _, m := range k.residents() {
-			if k.StoreID == "" {
-				main = append(main, m.ID)
-			} else {
-				clusters = append(clusters, m.ID)
+		for i := range k.Materials {
+			switch v := k.Materials[i].Vault; {
+			case v == nil || !v.Resident():
+			case k.StoreID == "":
+				main = append(main, v.ID)
+			default:
+				clusters = append(clusters, v.ID)
 			}
 		}
 		return true

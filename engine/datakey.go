@@ -149,6 +149,11 @@ func (c *Client) dataKeyPair(ctx context.Context, op string, pair types.DataKeyP
 	if aws.ToBool(in.dryRun) {
 		return d, nil, dryRunSucceeds()
 	}
+	done, err := c.engine.slowly(spec)
+	if err != nil {
+		return d, nil, err
+	}
+	defer done()
 	if d.plaintext, public, err = c.engine.vault.GenerateDataKeyPair(ctx, spec); err != nil {
 		return d, nil, err
 	}

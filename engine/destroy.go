@@ -27,25 +27,66 @@ func (e *Engine) destroyGone(ctx context.Context, keys []*key) error {
 }
 
 // destroyKey deletes a key, all that refers to it, and its material. Its family
-// is locked. What must go from a token is first intended in the same batch, so
-// that the object of a key that is no more cannot stay, whenever the process ends.
+// is locked.
 func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 	b := new(batch)
 	related := e.state.related(k)
-	last := k.lastMaterials(related)
-	intents := e.intentsToDestroy(k, last)
+	gone := append(k.lastMaterials(related), e.state.dropBelongings(b, k.ref())...)
+	after := e.destroyAfter(k, b, gone)
 	b.dropKey(k)
-	wrappingKeys := e.state.dropBelongings(b, k.ref())
-	intents = append(intents, residentIntents(wrappingKeys, "")...)
-	for _, i := range intents {
-		b.putIntent(i)
-	}
 	leaveFamily(b, k, related, e.now())
 	if err := e.commit(ctx, b); err != nil {
 		return err
 	}
 	e.log.InfoContext(ctx, "a key was deleted at the end of its waiting period", "key", k.arn())
-	return errors.Join(e.forgetWrapped(ctx, k.arn(), append(last, wrappingKeys...)), e.finishOrLeave(ctx, intents))
+	if err := after(ctx); err != nil {
+		// The key is deleted; the rest is the worker's to try again.
+		e.log.ErrorContext(ctx, "key material of a deleted key could not be destroyed yet", "key", k.arn(), "error", err)
+	}
+	return nil
+}
+
+// destroyAfter adds to the batch what must be known of material that a key gives
+// up, and returns what destroys it once the batch is durable; what a token does
+// not destroy then is tried again by the worker. So an object of a
+// token whose key is no more cannot stay, whenever the process ends.
+func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
+	var intents []intent
+	for _, m := range gone {
+		if m.Resident() {
+			i := intent{Material: m.ID, Spec: m.Spec, Cluster: e.clusterOf(k)}
+			intents = append(intents, i)
+			b.putIntent(i)
+		}
+	}
+	return func(ctx context.Context) error {
+		return errors.Join(e.forgetWrapped(ctx, k, gone), e.finishOrLeave(ctx, intents))
+	}
+}
+
+// clusterOf returns the cluster in whose token the material of a key is, empty if
+// it is in the main one.
+func (e *Engine) clusterOf(k *key) string {
+	if k.StoreID == "" || k.XksKeyID != "" {
+		return ""
+	}
+	if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
+		return cks.ClusterID
+	}
+	return ""
+}
+
+// forgetWrapped takes wrapped materials out of the token's memory.
+func (e *Engine) forgetWrapped(ctx context.Context, k *key, materials []keystore.Material) error {
+	for _, m := range materials {
+		if m.Resident() {
+			continue
+		}
+		if err := e.vault.Destroy(ctx, m); err != nil {
+			return fmt.Errorf("forget key material of %s: %w", k.arn(), err)
+		}
+	}
+	return nil
 }
 
 // lastMaterials returns the materials of k that no related key has.
@@ -67,30 +108,6 @@ func (k *key) lastMaterials(related []*key) []keystore.Material {
 	return last
 }
 
-// intentsToDestroy returns an intent for each of a key's materials that is an
-// object of a token.
-func (e *Engine) intentsToDestroy(k *key, materials []keystore.Material) []intent {
-	cluster := ""
-	if k.StoreID != "" && k.XksKeyID == "" {
-		if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
-			cluster = cks.ClusterID
-		}
-	}
-	return residentIntents(materials, cluster)
-}
-
-// residentIntents returns an intent for each material that is an object of a
-// token.
-func residentIntents(materials []keystore.Material, cluster string) []intent {
-	var intents []intent
-	for _, m := range materials {
-		if m.Wrapped == nil {
-			intents = append(intents, intent{Material: m.ID, Spec: m.Spec, Cluster: cluster})
-		}
-	}
-	return intents
-}
-
 // dropBelongings drops the aliases, grants and import tokens of a key, and
 // returns the wrapping keys of the tokens.
 func (s *state) dropBelongings(b *batch, ref keyRef) []keystore.Material {
@@ -104,7 +121,7 @@ func (s *state) dropBelongings(b *batch, ref keyRef) []keystore.Material {
 	}
 	var wrapping []keystore.Material
 	for _, t := range s.imports {
-		if newKeyRef(t.Account, t.Region, t.KeyID) == ref {
+		if t.target() == ref {
 			b.dropImport(t)
 			wrapping = append(wrapping, t.Wrapping)
 		}
@@ -131,23 +148,9 @@ func leaveFamily(b *batch, k *key, related []*key, now time.Time) {
 	for _, other := range related {
 		rest := other.clone()
 		rest.MultiRegion = rest.MultiRegion.without(k.Region)
-		if rest.PendingReplicas && len(rest.MultiRegion.Replicas) == 0 {
+		if rest.PendingReplicas {
 			rest.scheduleDeletion(rest.DeleteWindow, now)
 		}
 		b.putKey(rest)
 	}
-}
-
-// forgetWrapped takes wrapped materials that nobody has any more out of the
-// token's memory.
-func (e *Engine) forgetWrapped(ctx context.Context, owner string, materials []keystore.Material) error {
-	for _, m := range materials {
-		if m.Wrapped == nil {
-			continue
-		}
-		if err := e.vault.Destroy(ctx, m); err != nil {
-			return fmt.Errorf("forget key material that %s no longer has: %w", owner, err)
-		}
-	}
-	return nil
 }

@@ -132,6 +132,7 @@ func (c *Client) seal(ctx context.Context, op string, k *key, plaintext []byte, 
 	if err != nil {
 		return nil, c.materialError(k, err)
 	}
+	c.engine.noteEncryption(k, m.ID)
 	if format == formatSingle {
 		return appendSealed(out, sealed), nil
 	}

@@ -148,3 +148,21 @@ func TestReopen(t *testing.T) {
 		t.Errorf("after the restart: %q", opened.Plaintext)
 	}
 }
+
+// A restart does not forget how often a key has encrypted.
+func TestEncryptionsOutliveARestart(t *testing.T) {
+	f := newEngine(t)
+	k := must(f.client().CreateKey(t.Context(), &kms.CreateKeyInput{})).KeyMetadata
+	for n := 1; n <= 2; n++ {
+		encrypt(t, f.client(), k.KeyId, "hello", nil)
+		f.reopen()
+	}
+	f.close()
+	defer f.open()
+	for _, r := range f.edit(nil) {
+		if r.Kind == "usage" && bytes.Contains(r.Data, []byte(`"n":2`)) {
+			return
+		}
+	}
+	t.Error("two encryptions are not what is stored")
+}

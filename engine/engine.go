@@ -53,7 +53,9 @@ type Engine struct {
 	state       *state
 	locks       locks
 	meta        *meta // written by Open alone
+	sealer      sealer
 	unfinished  leftovers
+	slow        chan struct{} // held by who generates an RSA key, see slowly
 	connections connections
 
 	// background is the life of the engine, not of one operation: stop ends it,
@@ -80,6 +82,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
 		proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
+		slow: make(chan struct{}, slowRoom),
 	}
 	if e.clock == nil {
 		e.clock = time.Now
@@ -93,7 +96,13 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	if err := e.openSealer(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.makeSealer(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.ensureMeta(ctx); err != nil {

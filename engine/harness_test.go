@@ -105,7 +105,7 @@ func (f *fixture) open() {
 func (f *fixture) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := errors.Join(f.Engine.Close(ctx), f.config.Store.Close()); err != nil {
+	if err := errors.Join(f.Close(ctx), f.config.Store.Close()); err != nil {
 		f.t.Error(err)
 	}
 }

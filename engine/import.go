@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -54,9 +55,9 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 		return nil, err
 	}
 	b := new(batch)
-	made, undo, err := c.engine.generateOwn(ctx, b, "import-"+uuid.NewString(), wrapping)
+	made, undo, err := c.engine.makeWrapping(ctx, wrapping, b)
 	if err != nil {
-		return nil, fmt.Errorf("make a wrapping key: %w", err)
+		return nil, err
 	}
 	token := []byte(randomHex(64))
 	t := &importToken{
@@ -68,8 +69,22 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 		return nil, err
 	}
 	return &kms.GetParametersForImportOutput{
-		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: made.Public,
+		ImportToken: token, KeyId: aws.String(k.arn()), ParametersValidTo: aws.Time(t.Expires), PublicKey: bytes.Clone(made.Public),
 	}, nil
+}
+
+// makeWrapping makes the wrapping key of an import token; see generate for what
+// it returns.
+func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch) (made keystore.Material, undo func(), err error) {
+	done, err := e.slowly(spec)
+	if err != nil {
+		return made, nil, err
+	}
+	defer done()
+	if made, undo, err = e.generateOwn(ctx, b, "import-"+uuid.NewString(), spec); err != nil {
+		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
+	}
+	return made, undo, nil
 }
 
 // importable returns the error of an operation on imported material with a key
@@ -121,7 +136,15 @@ func importAlgorithm(a types.AlgorithmSpec) (keystore.ImportAlgorithm, error) {
 // that nobody can use any more.
 func (e *Engine) expireImports(ctx context.Context) error {
 	now := e.now()
-	if err := e.dropImports(ctx, e.expiredImports(now)); err != nil {
+	var expired []*importToken
+	e.state.mu.RLock()
+	for _, t := range e.state.imports {
+		if _, there := e.state.keys.Get(string(t.target())); !there || !now.Before(t.Expires) {
+			expired = append(expired, t)
+		}
+	}
+	e.state.mu.RUnlock()
+	if err := e.dropImports(ctx, expired); err != nil {
 		return err
 	}
 	var due []keyRef
@@ -139,35 +162,23 @@ func (e *Engine) expireImports(ctx context.Context) error {
 	return nil
 }
 
-// expiredImports returns the import tokens that nobody can use any more.
-func (e *Engine) expiredImports(now time.Time) []*importToken {
-	e.state.mu.RLock()
-	defer e.state.mu.RUnlock()
-	var expired []*importToken
-	for _, t := range e.state.imports {
-		if _, there := e.state.keys.Get(string(t.target())); !there || !now.Before(t.Expires) {
-			expired = append(expired, t)
-		}
-	}
-	return expired
-}
-
-// dropImports removes import tokens with their wrapping keys.
+// dropImports removes import tokens, and their wrapping keys.
 func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
 	b := new(batch)
-	var wrapping []keystore.Material
+	var destroy []func(context.Context) error
 	for _, t := range tokens {
 		b.dropImport(t)
-		wrapping = append(wrapping, t.Wrapping)
-	}
-	intents := residentIntents(wrapping, "")
-	for _, i := range intents {
-		b.putIntent(i)
+		named := &key{Account: t.Account, Region: t.Region, ID: t.KeyID} // it may be gone
+		destroy = append(destroy, e.destroyAfter(named, b, []keystore.Material{t.Wrapping}))
 	}
 	if err := e.commit(ctx, b); err != nil {
 		return err
 	}
-	return errors.Join(e.forgetWrapped(ctx, "import tokens", wrapping), e.finishOrLeave(ctx, intents))
+	var errs []error
+	for _, f := range destroy {
+		errs = append(errs, f(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // hasExpired reports whether the key holds imported material that may not be
@@ -220,17 +231,4 @@ func (e *Engine) changeKey(ctx context.Context, ref keyRef, change func(*key, *b
 		return err
 	}
 	return after(ctx)
-}
-
-// destroyAfter adds to the batch what must be known of material that the key
-// gives up, and returns what destroys it once the batch is durable. What cannot be
-// destroyed then is tried again by the worker.
-func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
-	intents := e.intentsToDestroy(k, gone)
-	for _, i := range intents {
-		b.putIntent(i)
-	}
-	return func(ctx context.Context) error {
-		return errors.Join(e.forgetWrapped(ctx, k.arn(), gone), e.finishOrLeave(ctx, intents))
-	}
 }

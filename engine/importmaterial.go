@@ -110,7 +110,7 @@ func (e *Engine) importTokenFor(k *key, token []byte) (*importToken, error) {
 	return t, nil
 }
 
-// importInto brings encrypted material into the token for a key; see produce for
+// importInto brings encrypted material into the token for a key; see generate for
 // what it returns.
 func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToken, encrypted []byte) (made keystore.Material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
@@ -118,14 +118,14 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	if err != nil {
 		return made, nil, err
 	}
-	wraps, err := e.vault.Wraps(ctx, sp.material)
-	if err != nil {
+	i := intent{Material: uuid.NewString(), Spec: sp.material}
+	if undo, err = e.intendMain(ctx, i, b); err != nil {
 		return made, nil, err
 	}
-	i := intent{Material: uuid.NewString(), Spec: sp.material}
-	made, undo, err = e.produce(ctx, b, e.vault, i, !wraps, func() (keystore.Material, error) {
-		return e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
-	})
+	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
+	if err != nil {
+		undo()
+	}
 	switch {
 	case errors.Is(err, keystore.ErrInvalidMaterial):
 		return made, nil, invalidCiphertext()
@@ -144,6 +144,7 @@ func (c *Client) place(ctx context.Context, k *key, in *kms.ImportKeyMaterialInp
 	if err != nil {
 		return "", nil, err
 	}
+	made.Digest = nil // in the database it would tell who reads it whether a guess at the material is right
 	c.adoptFromPrimary(k)
 	m := k.material(id)
 	switch {

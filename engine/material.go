@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -14,9 +13,16 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-// generate makes key material for k in its token; see produce for what it returns.
+// generate makes key material for k in its token and returns it with the intent
+// to remove in the batch that makes it part of a key. done must be called when
+// that batch was committed or given up.
 func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, undo func(), err error) {
 	sp, _ := specOf(k.Spec)
+	done, err := e.slowly(sp.material)
+	if err != nil {
+		return m, nil, err
+	}
+	defer done()
 	v, err := e.vaultOf(k)
 	if err != nil {
 		return m, nil, err
@@ -26,45 +32,19 @@ func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, un
 	if err != nil {
 		return m, nil, err
 	}
-	made, undo, err := e.produce(ctx, b, v, i, resident, func() (keystore.Material, error) {
-		return e.generateIn(ctx, v, k, id, sp.material)
-	})
-	if err != nil {
-		return m, nil, fmt.Errorf("make key material: %w", err)
-	}
-	return material{ID: materialID(k.ID, made), Vault: &made}, undo, nil
-}
-
-// generateOwn makes key material that is no KMS key's in the main token; see
-// produce for what it returns. To store an intent costs less than to find out
-// whether it is needed.
-func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec) (made keystore.Material, undo func(), err error) {
-	return e.produce(ctx, b, e.vault, intent{Material: id, Spec: s}, true, func() (keystore.Material, error) {
-		return e.vault.Generate(ctx, id, s)
-	})
-}
-
-// produce has make put material into a vault, and returns it. If that leaves an
-// object in the token, the intent is stored before, and removed by the batch that
-// is to say whose material it is. undo takes the material away again; see
-// commitMaterial.
-func (e *Engine) produce(ctx context.Context, b *batch, v *keystore.Vault, i intent, resident bool, make func() (keystore.Material, error)) (made keystore.Material, undo func(), err error) {
 	if resident {
 		if err := e.intend(ctx, i); err != nil {
-			return made, nil, err
+			return m, nil, err
 		}
 		b.dropIntent(i)
 	}
-	made, err = make()
-	undo = func() {
-		if resident || err == nil && made.Resident() {
-			e.undo(ctx, v, i)
-		}
-	}
+	undo = func() { e.undo(ctx, v, i, resident) }
+	made, err := e.generateIn(ctx, v, k, id, sp.material)
 	if err != nil {
 		undo()
+		return m, nil, fmt.Errorf("make key material: %w", err)
 	}
-	return made, undo, err
+	return material{ID: materialID(k.ID, made), Vault: &made}, undo, nil
 }
 
 func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id string, s keystore.Spec) (keystore.Material, error) {
@@ -77,15 +57,44 @@ func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id s
 // intentFor returns the intent to store before material of k is made, and
 // whether it is needed: material that is wrapped leaves nothing in the token.
 func (e *Engine) intentFor(ctx context.Context, k *key, id string, v *keystore.Vault, s keystore.Spec) (i intent, needed bool, err error) {
-	i = intent{Material: id, Spec: s}
-	if k.StoreID == "" || k.XksKeyID != "" {
-		wraps, err := v.Wraps(ctx, s)
-		return i, !wraps, err
+	i = intent{Material: id, Spec: s, Cluster: e.clusterOf(k)}
+	if i.Cluster != "" {
+		return i, true, nil
 	}
-	if cks := e.state.customStore(k.Account, k.Region, k.StoreID); cks != nil {
-		i.Cluster = cks.ClusterID
+	wraps, err := v.Wraps(ctx, s)
+	return i, !wraps, err
+}
+
+// intendMain stores an intent for material that is to be made in the main token,
+// where that is needed; see generate for undo and the batch.
+func (e *Engine) intendMain(ctx context.Context, i intent, b *batch) (undo func(), err error) {
+	wraps, err := e.vault.Wraps(ctx, i.Spec)
+	if err != nil {
+		return nil, err
 	}
-	return i, true, nil
+	if !wraps {
+		if err := e.intend(ctx, i); err != nil {
+			return nil, err
+		}
+		b.dropIntent(i)
+	}
+	return func() { e.undo(ctx, e.vault, i, !wraps) }, nil
+}
+
+// generateOwn makes key material that is no KMS key's in the main token; see
+// generate for what it returns. To store an intent costs less than to find out
+// whether it is needed.
+func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec) (made keystore.Material, undo func(), err error) {
+	i := intent{Material: id, Spec: s}
+	if err := e.intend(ctx, i); err != nil {
+		return made, nil, err
+	}
+	b.dropIntent(i)
+	undo = func() { e.undo(ctx, e.vault, i, true) }
+	if made, err = e.vault.Generate(ctx, id, s); err != nil {
+		undo()
+	}
+	return made, undo, err
 }
 
 // intend stores an intent.
@@ -108,7 +117,10 @@ func (e *Engine) commitMaterial(ctx context.Context, b *batch, undo func()) erro
 
 // undo takes material away again whose key was not committed. If that fails, or
 // who asked for the key waits no more, the worker does it.
-func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent) {
+func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident bool) {
+	if !resident {
+		return
+	}
 	if ctx.Err() != nil {
 		e.leave(i)
 		return
@@ -126,15 +138,4 @@ func materialID(keyID string, m keystore.Material) string {
 	_, _ = fmt.Fprintf(h, "hyok key material\x00%s\x00", keyID)
 	_, _ = h.Write(m.Digest)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// residents returns the materials of k that are objects of a token.
-func (k *key) residents() []*keystore.Material {
-	var list []*keystore.Material
-	for i := range k.Materials {
-		if v := k.Materials[i].Vault; v != nil && v.Wrapped == nil {
-			list = append(list, v)
-		}
-	}
-	return slices.Clip(list)
 }

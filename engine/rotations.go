@@ -29,7 +29,10 @@ func (c *Client) listKeyRotations(_ context.Context, in *kms.ListKeyRotationsInp
 	materials := k.rotations(in.IncludeKeyMaterial == types.IncludeKeyMaterialAllKeyMaterial)
 	if p.after != "" {
 		i := slices.IndexFunc(materials, func(m *material) bool { return m.ID == p.after })
-		materials = materials[i+1:] // from the start if that material is no more
+		if i < 0 { // it waited for rotation, and was deleted
+			return nil, &types.InvalidMarkerException{Message: aws.String("The key material of the marker is no longer there.")}
+		}
+		materials = materials[i+1:]
 	}
 	out := &kms.ListKeyRotationsOutput{Rotations: []types.RotationsListEntry{}}
 	if len(materials) > p.limit {

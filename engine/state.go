@@ -13,7 +13,8 @@ import (
 type state struct {
 	mu sync.RWMutex // guards everything below
 
-	keys    btree.Map[string, *key]   // by keyRef
+	keys    btree.Map[string, *key]   // by keyRef, in order
+	byRef   map[keyRef]*key           // the same, for look-up: with many keys the tree has to be searched in many places of memory
 	ids     map[string]int            // number of keys of a key id, in all accounts and Regions
 	aliases btree.Map[string, *alias] // by account/region/name
 	// keyAliases is aliases by keyRef/name, for the aliases of one key.
@@ -32,14 +33,14 @@ type state struct {
 
 func newState() *state {
 	return &state{
-		ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
+		byRef: map[keyRef]*key{}, ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
 	}
 }
 
 // key returns a key, or nil if there is none at this time.
 func (s *state) key(ref keyRef, now time.Time) *key {
 	s.mu.RLock()
-	k, _ := s.keys.Get(string(ref))
+	k := s.byRef[ref]
 	s.mu.RUnlock()
 	if k == nil || k.isGone(now) {
 		return nil
@@ -68,7 +69,10 @@ func (s *state) putKey(k *key) {
 	if k.used == nil {
 		k.used = new(usage)
 	}
-	if _, replaced := s.keys.Set(string(k.ref()), k); replaced {
+	ref := k.ref()
+	k.ID = string(ref[len(ref)-len(k.ID):]) // the same text, once in memory
+	s.byRef[ref] = k
+	if _, replaced := s.keys.Set(string(ref), k); replaced {
 		return // neither its id nor its store ever changes
 	}
 	s.ids[k.ID]++
@@ -85,6 +89,7 @@ func (s *state) dropKey(k *key) {
 	if _, there := s.keys.Delete(string(k.ref())); !there {
 		return
 	}
+	delete(s.byRef, k.ref())
 	if s.ids[k.ID]--; s.ids[k.ID] == 0 {
 		delete(s.ids, k.ID)
 	}

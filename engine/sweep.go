@@ -28,10 +28,11 @@ func (e *Engine) work(ctx context.Context, interval time.Duration) {
 }
 
 // Sweep does what is due at this time: it deletes keys whose waiting period is
-// over, rotates key material, removes imported material that has expired, tries again to destroy material that a token would
-// not, and stores the last uses of keys. The worker calls it; who sets the clock
-// of an Engine may call it as well. What fails holds up nothing else, is part of
-// the error, and is due again the next time.
+// over, rotates key material, removes imported material and import tokens that
+// have expired, tries again to destroy material that a token would not, and stores
+// the last uses of keys. The worker calls it; who sets the clock of an Engine may
+// call it as well. What fails holds up nothing else, is part of the error, and is
+// due again the next time.
 func (e *Engine) Sweep(ctx context.Context) error {
 	gone, rotating := e.due()
 	var errs []error

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 type usage struct {
 	last   atomic.Pointer[lastUsage]
 	stored atomic.Pointer[lastUsage] // what was stored last; written by the worker alone
+
+	encryptions atomic.Pointer[encryptions] // under the current material; nil: none yet
 }
 
 // lastUsage is a successful cryptographic operation with a key.
@@ -25,6 +28,10 @@ type lastUsage struct {
 	At        time.Time                           `json:"t"`
 	RequestID string                              `json:"q,omitzero"`
 	EventID   string                              `json:"e,omitzero"`
+
+	// As of when it was stored:
+	Material    string `json:"m,omitzero"` // KeyMaterialId of the last encryption
+	Encryptions uint64 `json:"n,omitzero"` // under that material
 }
 
 func (u *lastUsage) ref() keyRef { return newKeyRef(u.Account, u.Region, u.KeyID) }
@@ -54,29 +61,36 @@ func (u *usage) latest() *lastUsage {
 
 // storeUsage stores the uses since the last time.
 func (e *Engine) storeUsage(ctx context.Context) error {
+	var used []*usage
+	e.eachKey(func(k *key) bool {
+		if last := k.used.last.Load(); last != nil && last != k.used.stored.Load() {
+			used = append(used, k.used)
+		}
+		return true
+	})
 	const most = 1000 // in one batch
-	for {
-		b := new(batch)
-		var noted []func()
-		e.eachKey(func(k *key) bool {
-			last := k.used.latest()
-			if last == nil || last == k.used.stored.Load() {
-				return true
-			}
-			b.putUsage(last)
-			noted = append(noted, func() { k.used.stored.Store(last) })
-			return len(noted) < most
-		})
-		if err := e.commit(ctx, b); err != nil {
+	for some := range slices.Chunk(used, most) {
+		if err := e.storeUses(ctx, some); err != nil {
 			return err
 		}
-		for _, f := range noted {
-			f()
-		}
-		if len(noted) < most {
-			return nil
-		}
 	}
+	return nil
+}
+
+// storeUses stores the last uses of some keys together.
+func (e *Engine) storeUses(ctx context.Context, used []*usage) error {
+	b, last := new(batch), make([]*lastUsage, len(used))
+	for i, u := range used {
+		last[i] = u.latest()
+		b.putUsage(u.withCount(last[i]))
+	}
+	if err := e.commit(ctx, b); err != nil {
+		return err
+	}
+	for i, u := range used {
+		u.stored.Store(last[i])
+	}
+	return nil
 }
 
 // eachKey calls f for every key until it returns false. The keys are those of one

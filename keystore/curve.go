@@ -62,8 +62,8 @@ func (c curve) checkPoint(point []byte) error {
 	var err error
 	if n := c.nist(); n != nil {
 		_, err = n.NewPublicKey(point)
-	} else if len(point) != secp256k1.PubKeyBytesLenUncompressed {
-		err = fmt.Errorf("the point has %d bytes", len(point))
+	} else if len(point) != secp256k1.PubKeyBytesLenUncompressed || point[0] != secp256k1.PubKeyFormatUncompressed {
+		err = fmt.Errorf("the point of %d bytes is not in uncompressed form", len(point)) // ParsePubKey takes the hybrid one too
 	} else {
 		_, err = secp256k1.ParsePubKey(point)
 	}

@@ -22,9 +22,22 @@ type gate struct {
 	changing chan struct{} // capacity 1; held by the change that collects or holds the passes
 }
 
-// newGate returns a gate for a number of searches at once.
-func newGate(searches int) gate {
-	return gate{passes: make(chan struct{}, searches), changing: make(chan struct{}, 1)}
+const gatePasses = 64 // searches at once
+
+// gateOf returns the gate of the token in a slot: one for all who have it open in
+// this process, since it is the module's threads that it keeps apart.
+func (m *module) gateOf(slot uint) gate {
+	m.gatesMu.Lock()
+	defer m.gatesMu.Unlock()
+	g, ok := m.gates[slot]
+	if !ok {
+		g = gate{passes: make(chan struct{}, gatePasses), changing: make(chan struct{}, 1)}
+		if m.gates == nil {
+			m.gates = map[uint]gate{}
+		}
+		m.gates[slot] = g
+	}
+	return g
 }
 
 // enterSearch waits until no change is inside; leaveSearch follows.

@@ -39,24 +39,20 @@ func (w *worker) removeHalf(probes []pkcs11.ObjectHandle) (whole []pkcs11.Object
 	return whole, err
 }
 
-// checkWhole returns an error if the root key was not finished. hyok does not
-// delete any root key by itself.
+// checkWhole returns an error if the root key, which did not wrap a key, was not
+// finished. hyok does not delete any root key by itself.
 func (r *rootKey) checkWhole(ctx context.Context) error {
-	return r.v.t.do(ctx, func(w *worker) error {
-		root := r.object.Load()
-		if root == nil || w.isLocal(root.handle) {
-			return nil
+	half := false
+	err := r.v.t.doSearch(ctx, func(w *worker) error {
+		handles, err := w.findKeys(r.label) // anew: after a failure its session, and so its handle, may be gone
+		for _, h := range handles {
+			half = half || !w.isLocal(h)
 		}
-		trial, err := w.generateSpec(shape{family: familyAES, bytes: aes256KeyLength}, storage{extractable: true})
-		if err != nil {
-			return err
-		}
-		_, err = w.t.module.ctx.WrapKey(w.session, keyWrap(), root.handle, trial.handle)
-		destroyed := w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, trial.handle))
-		if isCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED) {
-			return fmt.Errorf("%w: %s in token %s has no value, since a process was killed while it made the key; nothing was ever wrapped under it: delete it, and start again",
-				ErrRootKey, r.label, w.t.name)
-		}
-		return destroyed
+		return err
 	})
+	if err != nil || !half {
+		return err
+	}
+	return fmt.Errorf("%w: %s in token %s does not wrap, and the token does not count it as generated there. If it was not brought there by somebody, a process was killed while it made the key: then nothing was ever wrapped under it; delete it and start again",
+		ErrRootKey, r.label, r.v.t.name)
 }

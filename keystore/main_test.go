@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
@@ -21,7 +22,45 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE"), attributes))
 	}
+	if uri, ok := os.LookupEnv("HYOK_TEST_VAULT"); ok {
+		if err := makeMaterial(uri, os.Getenv("HYOK_TEST_MODULE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(tokentest.Main(m))
+}
+
+// makeMaterial opens a vault as another process and prints a key of it.
+func makeMaterial(uri, module string) error {
+	u, err := keystore.ParseURI(uri)
+	if err != nil {
+		return err
+	}
+	u.ModulePath = module
+	ctx := context.Background()
+	tok, err := keystore.Open(ctx, &modules, tokentest.Options(u))
+	// SoftHSM2 writes the token's own file at each login, and processes that read
+	// it then find no token or no PIN.
+	for try := 0; err != nil && try < 100; try++ {
+		tok, err = keystore.Open(ctx, &modules, tokentest.Options(u))
+	}
+	if err != nil {
+		return err
+	}
+	v, err := tok.OpenVault(ctx, keystore.VaultOptions{Name: "test"})
+	if err != nil {
+		return err
+	}
+	m, err := v.Generate(ctx, "child", keystore.SpecAES256)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(m); err != nil {
+		return err
+	}
+	return tok.Close(ctx)
 }
 
 // withdraw sets attributes of a key to false, as another program would: it runs

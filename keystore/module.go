@@ -24,6 +24,9 @@ type module struct {
 	path string
 	refs int  // guarded by Modules.mu
 	ours bool // we initialized it, so we finalize it
+
+	gatesMu sync.Mutex
+	gates   map[uint]gate // by slot; guarded by gatesMu
 }
 
 // acquire returns the module at path, loading and initializing it the first

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -54,29 +55,58 @@ func (r *rootKey) init(v *Vault) {
 
 // open finds the root key or makes it.
 func (r *rootKey) open(ctx context.Context) error {
-	err := r.search(ctx, false)
-	if err == nil {
-		return r.checkWhole(ctx)
-	}
-	if !errors.Is(err, ErrRootKey) {
-		return err
-	}
-	const tries = 5
-	for n := 1; ; n++ {
-		err := r.v.t.admin(ctx, r.make)
-		if !errors.Is(err, ErrKeyExists) || n == tries {
-			if err != nil {
-				return fmt.Errorf("make the root key %s: %w", r.label, err)
+	err := agreed(ctx, r.label, func() error {
+		err := r.search(ctx, true)
+		if errors.Is(err, ErrRootKey) {
+			if made := r.v.t.admin(ctx, r.make); made != nil {
+				err = fmt.Errorf("make the root key %s: %w", r.label, made)
+			} else {
+				err = r.search(ctx, true)
 			}
-			return r.search(ctx, true)
 		}
-		// Another process did the same, and both have taken theirs away.
+		if err == nil {
+			err = r.prove(ctx)
+		}
+		return err
+	})
+	var failed *TokenError
+	if errors.As(err, &failed) {
+		err = errors.Join(err, r.checkWhole(ctx))
+	}
+	return err
+}
+
+// agreed runs what finds a key or makes it, and again where another process may
+// have done the same: for a moment there are two then, or none, since both take
+// theirs away.
+func agreed(ctx context.Context, label string, attempt func() error) error {
+	const tries = 8
+	for n := time.Duration(1); ; n++ {
+		err := attempt()
+		passing := errors.Is(err, ErrRootKey) || errors.Is(err, ErrKeyExists) || errors.Is(err, ErrKeyAmbiguous) ||
+			isCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_KEY_SIZE_RANGE)
+		if n == tries || !passing {
+			return err
+		}
 		select {
-		case <-time.After(time.Duration(n) * 20 * time.Millisecond * time.Duration(1+time.Now().UnixNano()%5)):
+		case <-time.After(rand.N(n * 40 * time.Millisecond)):
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("find the key %s: %w", label, ctx.Err())
 		}
 	}
+}
+
+// prove has the root key wrap something. SoftHSM2 shows a key that another process
+// makes before it has its value.
+func (r *rootKey) prove(ctx context.Context) error {
+	s := shape{family: familyAES, bytes: aes256KeyLength}
+	_, err := r.v.wrapNew(ctx, "probe", SpecAES256, s, func(w *worker) (product, error) {
+		return w.generateSpec(s, storage{extractable: true})
+	}, func() {})
+	if errors.Is(err, errNotWrappable) {
+		return nil // then keys are resident
+	}
+	return err
 }
 
 // make makes the root key unless it is there. As in create, whoever finds a twin

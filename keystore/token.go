@@ -14,9 +14,9 @@ import (
 
 // Options says which token to open and how.
 type Options struct {
-	Name     string                 // for errors, logs and metrics
-	URI      URI                    // token and module
-	PIN      func() (string, error) // asked at each login, so that no PIN stays in memory
+	Name string                 // for errors, logs and metrics
+	URI  URI                    // token and module
+	PIN  func() (string, error) // asked at each login, so that no PIN stays in memory
 	// ProvePIN has Open fail with ErrLoggedIn where this process is logged in to
 	// the token already: it would accept any PIN then.
 	ProvePIN bool
@@ -98,7 +98,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.sessions.limit = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit)
 	t.startLanes()
-	t.gate = newGate(t.sessions.limit)
+	t.gate = m.gateOf(info.Slot)
 	if t.health.slow = o.SlowProbe; t.health.slow <= 0 {
 		t.health.slow = probeSlow
 	}

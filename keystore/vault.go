@@ -70,6 +70,7 @@ const (
 	maxMaterialID    = 64
 	rootPrefix       = reservedPrefix + "root." // label of a vault's root key, before its name
 	residentPrefix   = reservedPrefix + "kms."  // label of a resident key, before name, '.', id
+	sealPrefix       = reservedPrefix + "seal." // label of a vault's seal key, before its name
 )
 
 // OpenVault opens a vault in the token: it finds the root key, labelled

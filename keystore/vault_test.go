@@ -307,6 +307,12 @@ func TestSharedSecretRefuses(t *testing.T) {
 			t.Errorf("%s: %x, %v", name, secret, err)
 		}
 	}
+	secp := material(t, v, "s", keystore.SpecSecp256k1)
+	hybrid := bytes.Clone(secp.Public) // ANSI X9.62, section 4.3.6; not in SEC 1, version 2
+	hybrid[len(hybrid)-65] = 6 + hybrid[len(hybrid)-1]&1
+	if secret, err := v.SharedSecret(patient(t), &secp, hybrid); !errors.Is(err, keystore.ErrInvalidPublicKey) || secret != nil {
+		t.Errorf("hybrid form: %x, %v", secret, err)
+	}
 	if n := tok.Stats().Failures; n != 0 {
 		t.Errorf("%d failures of the token", n)
 	}

@@ -2,6 +2,8 @@ package kmsapi
 
 import (
 	"context"
+	"encoding/binary"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,7 +47,18 @@ type call struct {
 func newCall() *call { return &call{reader: new(reader)} }
 
 func (c *call) begin(st *state, r *http.Request) {
-	c.r, c.state, c.start, c.id = r, st, time.Now(), uuid.NewString()
+	c.r, c.state, c.start, c.id = r, st, time.Now(), newRequestID()
+}
+
+// newRequestID returns a random UUID (RFC 9562, version 4). It names a request and
+// guards nothing, so that the quicker generator will do.
+func newRequestID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40 // version
+	id[8] = id[8]&0x3f | 0x80 // variant
+	return id.String()
 }
 
 // maxKept is the largest buffer, in bytes, that waits in the pool for the next

@@ -5,17 +5,64 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 )
 
+// again runs the test in another process, with other rights.
+func again(t *testing.T, rights *syscall.SysProcAttr) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hyok-test-") // unlike t.TempDir, one that others may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program := filepath.Join(dir, "store.test")
+	data, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(patient(t), program, "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = dir, []string{"TMPDIR=" + dir}, rights
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestNotWritable needs rights that are less than root's.
+func TestNotWritable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		again(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}})
+		return
+	}
+	testNotWritable(t)
+}
+
 // TestDiskFull fills a real file system, where a commit fails only when the log is
 // written.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		t.Skip("cannot mount a small file system:", err)
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m")
+	if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
+		again(t, &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+		})
+		return
+	}
+	if err != nil {
+		t.Fatal("cannot mount a small file system:", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {

@@ -1,6 +1,7 @@
 // Command benchmark prints the ratios of docs/performance.md from one run on one
 // machine: what a SoftHSM2 token can do, what hyok makes of it without and with
-// the network, and what a bare net/http server does.
+// the network, and what a bare net/http server does; for the XKS proxy, for the
+// embedded KMS, and for an embedded KMS with 100,000 keys.
 //
 // Rounds of all measurements alternate, and medians are compared, since the
 // speed of a shared machine drifts.
@@ -14,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -21,30 +23,50 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 3, "rounds of all measurements")
-	length := flag.Duration("time", time.Second, "time of one measurement")
+	o := options{}
+	part := flag.String("part", "all", "what to measure: xks, kms, scale or all")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of all measurements")
+	flag.DurationVar(&o.length, "time", time.Second, "time of one measurement")
+	flag.IntVar(&o.keys, "keys", 100000, "keys of the part scale")
+	profile := flag.String("cpuprofile", "", "file for a CPU profile of the whole run")
 	flag.Parse()
 	debug.SetGCPercent(800) // as hyok serve; the bare server has the benefit of it too
-	if err := run(*rounds, *length, []int{4, 1000, 10000}); err != nil {
+	if err := profiled(*profile, func() error { return run(context.Background(), *part, o) }); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
 }
 
-// connections is the number of TLS connections of (c) and (d).
-const connections = 16
-
-// result is the median over the rounds for one number of keys, in operations
-// or requests a second.
-type result struct {
-	rawObject, rawCopy   float64 // (a)
-	handler, handlerCDIV float64 // (b)
-	allocs, allocsCDIV   float64
-	tls, bare            float64 // (c), (d)
-	p99                  time.Duration
+// profiled runs f, and writes a CPU profile of it to the file at path; "": none.
+func profiled(path string, f func() error) (err error) {
+	if path == "" {
+		return f()
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return f()
 }
 
-func run(rounds int, length time.Duration, sizes []int) (err error) {
+// options is how to measure.
+type options struct {
+	rounds int
+	length time.Duration // of one measurement
+	keys   int           // of the part scale
+}
+
+// run measures one part, or all, with the tokens in a folder that it removes.
+func run(ctx context.Context, part string, o options) (err error) {
+	parts := []struct {
+		name string
+		run  func(context.Context, string, options) error
+	}{{"xks", runXKS}, {"kms", runKMS}, {"scale", runScale}}
 	dir, err := os.MkdirTemp(memoryFolder(), "hyok-benchmark-")
 	if err != nil {
 		return err
@@ -57,22 +79,20 @@ func run(rounds int, length time.Duration, sizes []int) (err error) {
 	if err := os.Setenv(softhsm.ConfigVariable, conf); err != nil {
 		return err
 	}
-	fmt.Printf("%s, %d cores, %d rounds of %v each; 32-byte plaintext, 32-byte AAD, 4 keys used\n\n", runtime.Version(), runtime.GOMAXPROCS(0), rounds, length)
-	fmt.Println("                                              keys in the token")
-	fmt.Printf("%-42s", "a second, median")
-	for _, n := range sizes {
-		fmt.Printf("%12d", n)
-	}
-	fmt.Println()
-	var results []result
-	for _, n := range sizes {
-		r, err := measure(context.Background(), dir, n, rounds, length)
-		if err != nil {
-			return fmt.Errorf("%d keys: %w", n, err)
+	fmt.Printf("%s, %d cores, %d rounds of %v each\n", runtime.Version(), runtime.GOMAXPROCS(0), o.rounds, o.length)
+	known := false
+	for _, p := range parts {
+		if part != "all" && part != p.name {
+			continue
 		}
-		results = append(results, r)
+		known = true
+		if err := p.run(ctx, dir, o); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	print(results)
+	if !known {
+		return fmt.Errorf("there is no part %q: name xks, kms, scale or all", part)
+	}
 	return nil
 }
 
@@ -84,33 +104,34 @@ func memoryFolder() string {
 	return ""
 }
 
-func print(results []result) {
-	for _, row := range []struct {
-		name   string
-		value  func(result) float64
-		format string
-	}{
-		{"(a) raw C_Encrypt, token object", func(r result) float64 { return r.rawObject }, "%12.0f"},
-		{"(a) raw C_Encrypt, session copy", func(r result) float64 { return r.rawCopy }, "%12.0f"},
-		{"(b) handler, Encrypt", func(r result) float64 { return r.handler }, "%12.0f"},
-		{"    share of what (a) copy allows: 1 call", func(r result) float64 { return 100 * r.handler / r.rawCopy }, "%11.0f%%"},
-		{"    share of what (a) object allows: 1 call", func(r result) float64 { return 100 * r.handler / r.rawObject }, "%11.0f%%"},
-		{"    allocations", func(r result) float64 { return r.allocs }, "%12.0f"},
-		{"(b) handler, Encrypt with CDIV", func(r result) float64 { return r.handlerCDIV }, "%12.0f"},
-		{"    share of what (a) copy allows: 2 calls", func(r result) float64 { return 200 * r.handlerCDIV / r.rawCopy }, "%11.0f%%"},
-		{"    share of what (a) object allows: 2 calls", func(r result) float64 { return 200 * r.handlerCDIV / r.rawObject }, "%11.0f%%"},
-		{"    allocations", func(r result) float64 { return r.allocsCDIV }, "%12.0f"},
-		{"(c) TLS, SigV4, Encrypt with CDIV", func(r result) float64 { return r.tls }, "%12.0f"},
-		{"(d) bare net/http over TLS", func(r result) float64 { return r.bare }, "%12.0f"},
-		{"    (c) as a share of (d)", func(r result) float64 { return 100 * r.tls / r.bare }, "%11.0f%%"},
-		{"p99 at 1,800 a second, ms", func(r result) float64 { return float64(r.p99.Microseconds()) / 1000 }, "%12.2f"},
-	} {
-		fmt.Printf("%-42s", row.name)
-		for _, r := range results {
-			fmt.Printf(row.format, row.value(r))
+// figure is something to measure.
+type figure struct {
+	rate    *float64 // gets the median of the calls a second
+	measure func() (tally, error)
+	each    *float64 // gets the median of the CPU time of a call, in microseconds; nil: nobody asks
+}
+
+// alternate measures all figures in turn, in rounds.
+func alternate(rounds int, figures []figure) error {
+	rates, each := make([][]float64, len(figures)), make([][]float64, len(figures))
+	for round := range rounds + 1 {
+		for i, f := range figures {
+			t, err := f.measure()
+			if err != nil {
+				return err
+			}
+			if round > 0 { // the first one warms up
+				rates[i], each[i] = append(rates[i], t.rate()), append(each[i], t.each())
+			}
 		}
-		fmt.Println()
 	}
+	for i, f := range figures {
+		*f.rate = median(rates[i])
+		if f.each != nil {
+			*f.each = median(each[i])
+		}
+	}
+	return nil
 }
 
 func median(values []float64) float64 {

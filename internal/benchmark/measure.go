@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -37,7 +38,7 @@ type subject struct {
 	token      *rawToken
 	credential xks.Credential
 	tls        *tls.Config // of clients
-	bare       *bareServer
+	bare       *server
 }
 
 // measure makes a token with n keys and measures everything on it.
@@ -48,33 +49,18 @@ func measure(ctx context.Context, dir string, n, rounds int, length time.Duratio
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	plain, cdiv := s.requests(false), s.requests(true)
-	figures := []struct {
-		into *float64
-		rate func() (float64, error)
-	}{
-		{&r.rawObject, func() (float64, error) { return s.token.rate(length, false) }},
-		{&r.rawCopy, func() (float64, error) { return s.token.rate(length, true) }},
-		{&r.handler, func() (float64, error) { return s.handlerRate(plain, length, &r.allocs) }},
-		{&r.handlerCDIV, func() (float64, error) { return s.handlerRate(cdiv, length, &r.allocsCDIV) }},
-		{&r.tls, func() (float64, error) {
+	err = alternate(rounds, []figure{
+		{&r.rawObject, func() (tally, error) { return s.token.rate(length, false) }, nil},
+		{&r.rawCopy, func() (tally, error) { return s.token.rate(length, true) }, nil},
+		{&r.handler, func() (tally, error) { return handlerRate(s.proxy.Handler(), plain, length, &r.allocs) }, nil},
+		{&r.handlerCDIV, func() (tally, error) { return handlerRate(s.proxy.Handler(), cdiv, length, &r.allocsCDIV) }, nil},
+		{&r.tls, func() (tally, error) {
 			return socketRate(ctx, s.proxy.Addresses()[0].String(), s.tls, cdiv, length)
-		}},
-		{&r.bare, func() (float64, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }},
-	}
-	rates := make([][]float64, len(figures))
-	for round := range rounds + 1 {
-		for i, f := range figures {
-			rate, err := f.rate()
-			if err != nil {
-				return r, err
-			}
-			if round > 0 { // the first one warms up
-				rates[i] = append(rates[i], rate)
-			}
-		}
-	}
-	for i, f := range figures {
-		*f.into = median(rates[i])
+		}, nil},
+		{&r.bare, func() (tally, error) { return socketRate(ctx, s.bare.addr(), s.tls, cdiv, length) }, nil},
+	})
+	if err != nil {
+		return r, err
 	}
 	r.p99, err = s.p99(ctx)
 	return r, err
@@ -118,7 +104,7 @@ listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.
 	if s.proxy, err = proxy.Start(ctx, c, "benchmark", slog.New(slog.NewJSONHandler(s.log, nil))); err != nil {
 		return nil, err
 	}
-	s.bare, err = newBareServer(dir)
+	s.bare, err = newBareServer(cannedSize, "application/json", filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
 	return s, err
 }
 
@@ -162,35 +148,36 @@ func (s *subject) requests(cdiv bool) []request {
 		}
 		r.Header.Set("Content-Type", "application/json")
 		sigv4.Sign(r, body, s.credential.AccessKeyID, secret, "us-east-1", xks.Service, time.Now())
-		var wire bytes.Buffer
-		fmt.Fprintf(&wire, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n", path, len(body))
-		if err := r.Header.Write(&wire); err != nil {
-			panic(err) // to memory
-		}
-		wire.WriteString("\r\n")
-		wire.Write(body)
-		all = append(all, request{path: path, header: r.Header, body: body, wire: wire.Bytes()})
+		all = append(all, newRequest(path, r.Header, body))
 	}
 	return all
 }
 
-// handlerRate calls the server's handler without a network, from as many
-// goroutines as there are connections in (c).
-func (s *subject) handlerRate(requests []request, length time.Duration, allocs *float64) (float64, error) {
+// newRequest makes a request of its signed header and body.
+func newRequest(path string, header http.Header, body []byte) request {
+	var wire bytes.Buffer
+	fmt.Fprintf(&wire, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n", path, len(body))
+	if err := header.Write(&wire); err != nil {
+		panic(err) // to memory
+	}
+	wire.WriteString("\r\n")
+	wire.Write(body)
+	return request{path: path, header: header, body: body, wire: wire.Bytes()}
+}
+
+// handlerRate calls a server's handler without a network, from as many goroutines
+// as there are connections with one.
+func handlerRate(handler http.Handler, requests []request, length time.Duration, allocs *float64) (tally, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
+	n, err := parallel(connections, length, func(worker int, more func() bool) error {
 		var w discard
 		body := &rewound{}
 		for i := worker; more(); i++ {
 			q := requests[i%len(requests)]
 			body.Reset(q.body)
-			r := &http.Request{
-				Method: http.MethodPost, RequestURI: q.path, URL: &url.URL{Path: q.path}, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-				Header: q.header, Body: body, ContentLength: int64(len(q.body)), RemoteAddr: "127.0.0.1:1",
-			}
 			w.reset()
-			s.proxy.Handler().ServeHTTP(&w, r)
+			handler.ServeHTTP(&w, q.received(body))
 			if w.status != 0 && w.status != http.StatusOK {
 				return fmt.Errorf("the handler answers %d", w.status)
 			}
@@ -198,17 +185,37 @@ func (s *subject) handlerRate(requests []request, length time.Duration, allocs *
 		return nil
 	})
 	runtime.ReadMemStats(&after)
-	*allocs = float64(after.Mallocs-before.Mallocs) / float64(n)
-	return float64(n) / took.Seconds(), err
+	*allocs = float64(after.Mallocs-before.Mallocs) / float64(n.calls)
+	return n, err
 }
 
-// parallel runs the workers for a time and returns how often more was asked.
-func parallel(workers int, length time.Duration, work func(worker int, more func() bool) error) (int64, time.Duration, error) {
+// tally is what was done in a measurement.
+type tally struct {
+	calls int64
+	took  time.Duration
+	cpu   time.Duration // of the whole process: of clients too
+}
+
+// rate is in calls a second.
+func (t tally) rate() float64 { return float64(t.calls) / t.took.Seconds() }
+
+// each is the CPU time of a call in microseconds.
+func (t tally) each() float64 { return float64(t.cpu.Nanoseconds()) / 1000 / float64(t.calls) }
+
+// cpuTime is what the process has used since it began.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails only on a wrong argument
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// parallel runs the workers for a time and counts how often more was asked.
+func parallel(workers int, length time.Duration, work func(worker int, more func() bool) error) (tally, error) {
 	var count atomic.Int64
 	var stop atomic.Bool
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
-	begin := time.Now()
+	begin, cpu := time.Now(), cpuTime()
 	timer := time.AfterFunc(length, func() { stop.Store(true) })
 	defer timer.Stop()
 	for i := range workers {
@@ -219,25 +226,48 @@ func parallel(workers int, length time.Duration, work func(worker int, more func
 		})
 	}
 	wg.Wait()
-	return count.Load(), time.Since(begin), errors.Join(errs...)
+	return tally{count.Load(), time.Since(begin), cpuTime() - cpu}, errors.Join(errs...)
+}
+
+// answerSize is the size of the body of a handler's answer.
+func answerSize(handler http.Handler, q request) (int, error) {
+	var w discard
+	w.reset()
+	handler.ServeHTTP(&w, q.received(io.NopCloser(bytes.NewReader(q.body))))
+	if w.status != 0 && w.status != http.StatusOK {
+		return 0, fmt.Errorf("the handler answers %d", w.status)
+	}
+	return w.written, nil
+}
+
+// received is the request as a server sees it.
+func (q *request) received(body io.ReadCloser) *http.Request {
+	return &http.Request{
+		Method: http.MethodPost, RequestURI: q.path, URL: &url.URL{Path: q.path}, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: q.header, Body: body, ContentLength: int64(len(q.body)), RemoteAddr: "127.0.0.1:1",
+	}
 }
 
 // discard is a http.ResponseWriter.
 type discard struct {
-	header http.Header
-	status int
+	header  http.Header
+	status  int
+	written int // bytes of the body
 }
 
 func (d *discard) reset() {
-	d.status = 0
+	d.status, d.written = 0, 0
 	if d.header == nil {
 		d.header = http.Header{}
 	}
 	clear(d.header)
 }
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Header() http.Header    { return d.header }
+func (d *discard) WriteHeader(status int) { d.status = status }
+func (d *discard) Write(b []byte) (int, error) {
+	d.written += len(b)
+	return len(b), nil
+}
 
 type rewound struct{ bytes.Reader }
 

@@ -66,8 +66,8 @@ func (t *rawToken) close() error {
 
 // rate is how many times a second C_EncryptInit and C_Encrypt can be called, on
 // the token object or on a session copy of it, from one session a core.
-func (t *rawToken) rate(length time.Duration, copied bool) (float64, error) {
-	n, took, err := parallel(runtime.GOMAXPROCS(0), length, func(worker int, more func() bool) error {
+func (t *rawToken) rate(length time.Duration, copied bool) (tally, error) {
+	n, err := parallel(runtime.GOMAXPROCS(0), length, func(worker int, more func() bool) error {
 		s, err := t.ctx.OpenSession(t.open.Info().Slot, pkcs11.CKF_SERIAL_SESSION)
 		if err != nil {
 			return err
@@ -78,23 +78,22 @@ func (t *rawToken) rate(length time.Duration, copied bool) (float64, error) {
 		}
 		text, aad, iv := make([]byte, 32), make([]byte, 32), make([]byte, 12)
 		for more() {
-			if err := t.encrypt(s, h, iv, aad, text); err != nil {
+			if _, err := t.encrypt(s, h, iv, aad, text); err != nil {
 				return errors.Join(err, t.ctx.CloseSession(s))
 			}
 		}
 		return t.ctx.CloseSession(s)
 	})
-	return float64(n) / took.Seconds(), err
+	return n, err
 }
 
-func (t *rawToken) encrypt(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, iv, aad, text []byte) error {
+func (t *rawToken) encrypt(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, iv, aad, text []byte) ([]byte, error) {
 	params := pkcs11.NewGCMParams(iv, aad, 128)
 	defer params.Free()
 	if err := t.ctx.EncryptInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := t.ctx.Encrypt(s, text)
-	return err
+	return t.ctx.Encrypt(s, text)
 }
 
 func (t *rawToken) key(s pkcs11.SessionHandle, label string, copied bool) (pkcs11.ObjectHandle, error) {

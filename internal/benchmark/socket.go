@@ -20,14 +20,13 @@ import (
 	"github.com/hyok-kms/hyok/internal/selfsigned"
 )
 
-// socketRate is how many requests a second a server answers over TLS
-// connections that are kept. The client does as little as it can, and the same
+// socketRate is how many requests a second a server answers over connections
+// that are kept; config nil: without TLS. The client does as little as it can, and the same
 // for every server: it writes requests that were made before, and reads answers
 // by their Content-Length.
-func socketRate(ctx context.Context, address string, config *tls.Config, requests []request, length time.Duration) (float64, error) {
-	n, took, err := parallel(connections, length, func(worker int, more func() bool) error {
-		dialer := tls.Dialer{Config: config}
-		conn, err := dialer.DialContext(ctx, "tcp", address)
+func socketRate(ctx context.Context, address string, config *tls.Config, requests []request, length time.Duration) (tally, error) {
+	n, err := parallel(connections, length, func(worker int, more func() bool) error {
+		conn, err := dial(ctx, address, config)
 		if err != nil {
 			return err
 		}
@@ -39,7 +38,15 @@ func socketRate(ctx context.Context, address string, config *tls.Config, request
 		}
 		return conn.Close()
 	})
-	return float64(n) / took.Seconds(), err
+	return n, err
+}
+
+func dial(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+	if config == nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	dialer := tls.Dialer{Config: config}
+	return dialer.DialContext(ctx, "tcp", address)
 }
 
 func exchange(conn net.Conn, answers *bufio.Reader, wire []byte) error {
@@ -72,44 +79,51 @@ func exchange(conn net.Conn, answers *bufio.Reader, wire []byte) error {
 	return err
 }
 
-// bareServer is net/http over TLS with a handler that reads the request and
-// answers bytes of the size of our answers.
-type bareServer struct {
+// server is an HTTP server on a port of its own.
+type server struct {
 	inner  net.Listener
 	server *http.Server
 	done   chan error
 }
 
-// cannedSize is the size of an Encrypt answer with CDIV for 32 bytes.
+// cannedSize is the size of an Encrypt answer of the proxy with CDIV for 32 bytes.
 const cannedSize = 277
 
-func newBareServer(dir string) (*bareServer, error) {
+// newBareServer serves a handler that reads the request and answers bytes of the
+// size of our answers, over TLS; certificate "": without.
+func newBareServer(size int, contentType, certificate, key string) (*server, error) {
+	canned := bytes.Repeat([]byte{'x'}, size)
+	return serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(canned) // the client tells if this fails
+	}), certificate, key)
+}
+
+// serve serves a handler over TLS; certificate "": without.
+func serve(h http.Handler, certificate, key string) (*server, error) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	canned := bytes.Repeat([]byte{'x'}, cannedSize)
-	b := &bareServer{inner: inner, done: make(chan error, 1), server: &http.Server{
-		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if _, err := io.Copy(io.Discard, r.Body); err != nil {
-				return
-			}
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(canned) // the client tells if this fails
-		}),
-	}}
+	s := &server{inner: inner, done: make(chan error, 1), server: &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: h}}
 	go func() {
-		b.done <- b.server.ServeTLS(inner, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+		if certificate == "" {
+			s.done <- s.server.Serve(inner)
+		} else {
+			s.done <- s.server.ServeTLS(inner, certificate, key)
+		}
 	}()
-	return b, nil
+	return s, nil
 }
 
-func (b *bareServer) addr() string { return b.inner.Addr().String() }
+func (s *server) addr() string { return s.inner.Addr().String() }
 
-func (b *bareServer) close() error {
-	err := b.server.Close()
-	if served := <-b.done; !errors.Is(served, http.ErrServerClosed) {
+func (s *server) close() error {
+	err := s.server.Close()
+	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
 	return err
