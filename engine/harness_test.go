@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +19,13 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-func TestMain(m *testing.M) { os.Exit(tokentest.Main(m)) }
+func TestMain(m *testing.M) {
+	if plan, ok := os.LookupEnv(crashVariable); ok {
+		fmt.Fprintln(os.Stderr, runCrashChild(plan))
+		os.Exit(1)
+	}
+	os.Exit(tokentest.Main(m))
+}
 
 const (
 	account = "111122223333"

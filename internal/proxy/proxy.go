@@ -83,6 +83,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := SetEnvironment(c); err != nil {
 		return err
 	}
+	KeepTokens(p.log)
 	if err := p.pairs.open(c, p.modules); err != nil {
 		return err
 	}
