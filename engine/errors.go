@@ -67,6 +67,8 @@ func apiError(err error) (known error, unexpected bool) {
 		return api, false
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, keystore.ErrBusy):
 		return &types.DependencyTimeoutException{Message: message("The token did not answer in time. The request can be tried again.", nil)}, true
+	case errors.Is(err, keystore.ErrRootKey):
+		return invalidState("The root key of this KMS is not usable in its token."), true
 	case errors.Is(err, keystore.ErrInvalidCiphertext):
 		return invalidCiphertext(), false
 	}

@@ -53,6 +53,17 @@ func (r *rootKey) init(v *Vault) {
 	r.searching = make(chan struct{}, 1)
 }
 
+// reopen finds the root key of a vault that was used before. That it is missing is
+// for those to tell who need it.
+func (r *rootKey) reopen(ctx context.Context) error {
+	err := r.search(ctx, true)
+	if errors.Is(err, ErrRootKey) {
+		r.v.t.log.Error("the root key is missing: keys wrapped under it cannot be used until it is back in the token", "key", r.label)
+		return nil
+	}
+	return err
+}
+
 // open finds the root key or makes it.
 func (r *rootKey) open(ctx context.Context) error {
 	err := agreed(ctx, r.label, func() error {

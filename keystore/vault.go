@@ -62,6 +62,10 @@ type VaultOptions struct {
 	// CacheSize is how many unwrapped keys are kept; 0: 4096. SoftHSM2 takes
 	// about 10 kB for each.
 	CacheSize int
+	// Existing says that the vault was used before, so that a root key that is
+	// missing is not made anew: another would open nothing, and hide that the
+	// first is gone. What needs it answers ErrRootKey until it is back.
+	Existing bool
 }
 
 const (
@@ -74,7 +78,7 @@ const (
 )
 
 // OpenVault opens a vault in the token: it finds the root key, labelled
-// hyok.root.NAME, or makes it. Token.Close closes the vault, if Vault.Close has
+// hyok.root.NAME, or makes it unless o.Existing is set. Token.Close closes the vault, if Vault.Close has
 // not before. Two root keys of one name are ErrKeyAmbiguous.
 func (t *Token) OpenVault(ctx context.Context, o VaultOptions) (*Vault, error) {
 	if err := checkName("vault name", o.Name, maxVaultName); err != nil {
@@ -95,7 +99,11 @@ func (t *Token) OpenVault(ctx context.Context, o VaultOptions) (*Vault, error) {
 	}
 	t.life.vaults = append(t.life.vaults, v)
 	t.life.mu.Unlock()
-	if err := v.root.open(ctx); err != nil {
+	openRoot := v.root.open
+	if o.Existing {
+		openRoot = v.root.reopen
+	}
+	if err := openRoot(ctx); err != nil {
 		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil

@@ -56,13 +56,17 @@ func (p *Proxy) openKMS(ctx context.Context, c *config.Config) (d *kmsDoor, err 
 	if d.token, err = keystore.Open(ctx, p.modules, options); err != nil {
 		return d, err
 	}
-	if d.vault, err = d.token.OpenVault(ctx, keystore.VaultOptions{Name: c.KMS.Vault, CacheSize: c.KMS.Cache}); err != nil {
-		return d, err
-	}
 	if err := os.MkdirAll(c.KMS.Data, 0o700); err != nil {
 		return d, fmt.Errorf("make its folder: %w", err)
 	}
 	if d.store, err = store.OpenSQLite(ctx, filepath.Join(c.KMS.Data, kmsFile), p.log); err != nil {
+		return d, err
+	}
+	used, err := hasRecords(ctx, d.store)
+	if err != nil {
+		return d, err
+	}
+	if d.vault, err = d.token.OpenVault(ctx, keystore.VaultOptions{Name: c.KMS.Vault, CacheSize: c.KMS.Cache, Existing: used}); err != nil {
 		return d, err
 	}
 	if d.proxies, err = proxyClient(c.KMS.ProxyCA); err != nil {
@@ -80,6 +84,16 @@ func (p *Proxy) openKMS(ctx context.Context, c *config.Config) (d *kmsDoor, err 
 	}
 	d.handler, err = kmsapi.NewHandler(d.handlerConfig(p, c))
 	return d, err
+}
+
+// hasRecords reports whether a store was used before.
+func hasRecords(ctx context.Context, s store.Store) (bool, error) {
+	errFound := errors.New("found")
+	err := s.Load(ctx, func(store.Record) error { return errFound })
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
 }
 
 // handlerConfig translates what the front of the KMS needs.

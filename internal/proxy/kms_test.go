@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
+
+	"github.com/hyok-kms/hyok/internal/tokentest"
 )
 
 const kmsConfig = basicConfig + `kms:
@@ -164,5 +167,33 @@ func TestMalformedRequestToKMS(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
 		t.Errorf("HTTP on an HTTPS port: %d, %s", resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+}
+
+// A start without the root key makes no other in its place: what was wrapped
+// under it is refused as what cannot be used now, and so are new keys.
+func TestKMSWithoutItsRootKey(t *testing.T) {
+	r := newKMSRig(t).start()
+	ctx := patient(t)
+	key, err := r.kms("first", "secret-of-the-first").CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	cmd := exec.CommandContext(ctx, "pkcs11-tool", "--module", r.uri.ModulePath, "--token-label", r.uri.Token, "--login", "--pin", tokentest.PIN,
+		"--delete-object", "--type", "secrkey", "--label", "hyok.root.default")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("pkcs11-tool: %v\n%s", err, out)
+	}
+	for range 2 { // the second start must not find one that the first has made
+		r.start()
+		c := r.kms("first", "secret-of-the-first")
+		if _, err := c.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("p")}); code(err) != "KMSInvalidStateException" {
+			t.Errorf("Encrypt: %v", err)
+		}
+		if _, err := c.CreateKey(ctx, &kms.CreateKeyInput{}); code(err) != "KMSInvalidStateException" {
+			t.Errorf("CreateKey: %v", err)
+		}
+		r.stop()
 	}
 }
