@@ -29,6 +29,7 @@ func TestSuite(t *testing.T) {
 				}
 			},
 		},
+		RSA4096: true,
 		Cluster: kmstest.Cluster{ID: clusterID, Password: tokentest.PIN, TrustAnchor: cluster.anchor},
 	})
 	if t.Failed() {

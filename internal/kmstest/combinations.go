@@ -14,7 +14,7 @@ import (
 // made with the origin EXTERNAL, which needs no material.
 func (s *suite) keyCombinations() {
 	valid := map[keyKind]bool{}
-	for _, form := range forms() {
+	for _, form := range forms(types.KeySpecRsa4096) {
 		if form.in.KeySpec != "" {
 			valid[keyKind{form.in.KeySpec, form.usage}] = true
 		}

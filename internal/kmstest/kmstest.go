@@ -31,6 +31,9 @@ type Target struct {
 	Open    func(account, region string) engine.API
 	Proxy   Proxy
 	Cluster Cluster
+	// RSA4096 has a key of this size made, which on a busy machine takes longer
+	// than servers wait.
+	RSA4096 bool
 }
 
 // Proxy is an XKS proxy that the KMS can reach and trusts.
@@ -198,6 +201,14 @@ func (s *suite) symmetric() *string {
 func (s *suite) describe(id *string) *types.KeyMetadata {
 	s.Helper()
 	return ok(s, s.DescribeKey, &kms.DescribeKeyInput{KeyId: id}).KeyMetadata
+}
+
+// longestRSA is the spec of the longest RSA key that is made.
+func (s *suite) longestRSA() types.KeySpec {
+	if s.target.RSA4096 {
+		return types.KeySpecRsa4096
+	}
+	return types.KeySpecRsa3072
 }
 
 func (s *suite) state(id *string) types.KeyState {
