@@ -253,15 +253,15 @@ func (r *crashRig) check(round int) {
 	}
 	r.ledger.check(round, p)
 	main, clusters := p.ResidentsKnown()
-	r.checkToken(round, p.config.Token, p.config.Vault, crashVault, main)
-	r.checkToken(round, p.cluster, p.vault, clusterVault, clusters)
+	r.checkToken(round, p.config.Token, p.config.Vault, crashVault, main, "hyok.root."+crashVault, "hyok.seal."+crashVault)
+	r.checkToken(round, p.cluster, p.vault, clusterVault, clusters, "hyok.root."+clusterVault)
 	p.close()
 	r.checkIntents(round)
 }
 
-// checkToken fails unless a token has the objects of some materials, what every
-// token of hyok has, and no other of hyok's.
-func (r *crashRig) checkToken(round int, token *keystore.Token, vault *keystore.Vault, name string, want []string) {
+// checkToken fails unless a token has the objects of some materials, those of the
+// vault's own, and no other of hyok's but the probe key.
+func (r *crashRig) checkToken(round int, token *keystore.Token, vault *keystore.Vault, name string, want []string, own ...string) {
 	t := r.t
 	t.Helper()
 	got, err := vault.Residents(t.Context())
@@ -271,7 +271,7 @@ func (r *crashRig) checkToken(round int, token *keystore.Token, vault *keystore.
 	if !slices.Equal(got, want) {
 		t.Errorf("round %d: vault %s has the objects %v, and the keys have %v", round, name, got, want)
 	}
-	labels := []string{"hyok.root." + name}
+	labels := slices.Clone(own)
 	for _, id := range want {
 		labels = append(labels, "hyok.kms."+name+"."+id)
 	}

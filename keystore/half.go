@@ -39,20 +39,28 @@ func (w *worker) removeHalf(probes []pkcs11.ObjectHandle) (whole []pkcs11.Object
 	return whole, err
 }
 
-// checkWhole returns an error if the root key, which did not wrap a key, was not
-// finished. hyok does not delete any root key by itself.
-func (r *rootKey) checkWhole(ctx context.Context) error {
+// checkWhole adds to the failure of a root or seal key that it was not finished, if
+// so it seems. hyok deletes no such key by itself.
+func (t *Token) checkWhole(ctx context.Context, label string, failure error) error {
+	var failed *TokenError
+	if !errors.As(failure, &failed) {
+		return failure
+	}
 	half := false
-	err := r.v.t.doSearch(ctx, func(w *worker) error {
-		handles, err := w.findKeys(r.label) // anew: after a failure its session, and so its handle, may be gone
+	err := t.doSearch(ctx, func(w *worker) error {
+		handles, err := w.findObjects([]*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+			pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+		})
 		for _, h := range handles {
 			half = half || !w.isLocal(h)
 		}
 		return err
 	})
 	if err != nil || !half {
-		return err
+		return errors.Join(failure, err)
 	}
-	return fmt.Errorf("%w: %s in token %s does not wrap, and the token does not count it as generated there. If it was not brought there by somebody, a process was killed while it made the key: then nothing was ever wrapped under it; delete it and start again",
-		ErrRootKey, r.label, r.v.t.name)
+	return fmt.Errorf("%w; the token does not count this key as generated there. If nobody brought it there, a process was killed while it made the key, "+
+		"at its very first start: then nothing was ever done with it; delete %s and start again", errors.Join(failure, ErrRootKey), label)
 }

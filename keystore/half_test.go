@@ -59,17 +59,18 @@ func objectFiles(t *testing.T) map[string]bool {
 	return set
 }
 
-// halve opens a new token, lets make make an object, and takes the value of the
-// object away.
-func halve(t *testing.T, ms *keystore.Modules, make func(*keystore.Token) error) keystore.Options {
+// halve opens a new token, lets make make an object as its last, and takes the value
+// of that away.
+func halve(t *testing.T, ms *keystore.Modules, make func(tok *keystore.Token, last func()) error) keystore.Options {
 	t.Helper()
 	u := tokentest.NewToken(t, ms)
-	before := objectFiles(t)
+	var before map[string]bool
+	last := func() { before = objectFiles(t) }
 	tok, err := keystore.Open(patient(t), ms, tokentest.Options(u))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(make(tok), tok.Close(patient(t))); err != nil {
+	if err := errors.Join(make(tok, last), tok.Close(patient(t))); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -87,7 +88,7 @@ func halve(t *testing.T, ms *keystore.Modules, make func(*keystore.Token) error)
 		n++
 	}
 	if n != 1 {
-		t.Fatalf("%d objects were made", n)
+		t.Fatalf("%d objects were cut short", n)
 	}
 	return tokentest.Options(u)
 }
@@ -96,7 +97,8 @@ func halve(t *testing.T, ms *keystore.Modules, make func(*keystore.Token) error)
 // another takes its place.
 func TestHalfProbeKey(t *testing.T) {
 	var ms keystore.Modules
-	o := halve(t, &ms, func(tok *keystore.Token) error {
+	o := halve(t, &ms, func(tok *keystore.Token, last func()) error {
+		last()
 		tok.Probe(patient(t))
 		return nil
 	})
@@ -112,15 +114,37 @@ func TestHalfProbeKey(t *testing.T) {
 func TestHalfRootKey(t *testing.T) {
 	var ms keystore.Modules
 	vault := keystore.VaultOptions{Name: "test"}
-	o := halve(t, &ms, func(tok *keystore.Token) error {
+	o := halve(t, &ms, func(tok *keystore.Token, last func()) error {
+		last()
 		_, err := tok.OpenVault(patient(t), vault)
 		return err
 	})
 	tok := tokentest.Open(t, &ms, o)
 	for range 2 {
-		if _, err := tok.OpenVault(patient(t), vault); !errors.Is(err, keystore.ErrRootKey) || !strings.Contains(err.Error(), "delete it") {
+		if _, err := tok.OpenVault(patient(t), vault); !errors.Is(err, keystore.ErrRootKey) || !strings.Contains(err.Error(), "delete hyok.root.test") {
 			t.Errorf("a root key without a value: %v", err)
 		}
+	}
+}
+
+// So does one whose seal key is not finished.
+func TestHalfSealKey(t *testing.T) {
+	var ms keystore.Modules
+	vault := keystore.VaultOptions{Name: "test"}
+	o := halve(t, &ms, func(tok *keystore.Token, last func()) error {
+		v, err := tok.OpenVault(patient(t), vault)
+		if err == nil {
+			last()
+			_, err = v.SealSecret(patient(t), "test", true)
+		}
+		return err
+	})
+	v, err := tokentest.Open(t, &ms, o).OpenVault(patient(t), vault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.SealSecret(patient(t), "test", true); err == nil || !strings.Contains(err.Error(), "delete hyok.seal.test") {
+		t.Errorf("a seal key without a value: %v", err)
 	}
 }
 

@@ -80,11 +80,7 @@ func (r *rootKey) open(ctx context.Context) error {
 		}
 		return err
 	})
-	var failed *TokenError
-	if errors.As(err, &failed) {
-		err = errors.Join(err, r.checkWhole(ctx))
-	}
-	return err
+	return r.v.t.checkWhole(ctx, r.label, err)
 }
 
 // agreed runs what finds a key or makes it, and again where another process may

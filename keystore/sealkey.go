@@ -44,7 +44,7 @@ func (v *Vault) SealSecret(ctx context.Context, purpose string, create bool) ([]
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("key %s in token %s: %w", label, v.t.name, err)
+		return nil, fmt.Errorf("key %s in token %s: %w", label, v.t.name, v.t.checkWhole(ctx, label, err))
 	}
 	return secret, nil
 }
