@@ -18,8 +18,9 @@ VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 all: build
 
 # What hyok needs of the system: a C compiler for cgo, SoftHSM2; and for the
-# tests OpenSC's pkcs11-tool, which acts as another program on the token, and
-# curl, which is the example of the README.
+# tests OpenSC's pkcs11-tool, which acts as another program on the token, OpenSSL,
+# which checks what the token computes, and curl and the aws CLI, which are the
+# examples of the README.
 tools:
 	@deploy/install-tools
 

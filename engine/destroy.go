@@ -47,7 +47,8 @@ func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 }
 
 // destroyAfter adds to the batch what must be known of material that a key gives
-// up, and returns what destroys it once the batch is durable. So an object of a
+// up, and returns what destroys it once the batch is durable; what a token does
+// not destroy then is tried again by the worker. So an object of a
 // token whose key is no more cannot stay, whenever the process ends.
 func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
 	var intents []intent
@@ -59,8 +60,7 @@ func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(c
 		}
 	}
 	return func(ctx context.Context) error {
-		e.leave(intents...)
-		return errors.Join(e.forgetWrapped(ctx, k, gone), e.finishLeft(ctx))
+		return errors.Join(e.forgetWrapped(ctx, k, gone), e.finishOrLeave(ctx, intents))
 	}
 }
 

@@ -125,16 +125,23 @@ func (e *Engine) ensureMeta(ctx context.Context) error {
 		return nil
 	}
 	m := &meta{ID: randomHex(8), Created: e.now()}
-	var err error
-	if m.Secrets, err = e.vault.Generate(ctx, "secrets-"+m.ID, keystore.SpecAES256); err != nil {
+	b := new(batch)
+	secrets, undoSecrets, err := e.generateOwn(ctx, b, "secrets-"+m.ID, keystore.SpecAES256)
+	if err != nil {
 		return fmt.Errorf("make the key for stored secrets: %w", err)
 	}
-	if m.Digests, err = e.vault.Generate(ctx, "digests-"+m.ID, keystore.SpecHMAC256); err != nil {
+	digests, undoDigests, err := e.generateOwn(ctx, b, "digests-"+m.ID, keystore.SpecHMAC256)
+	if err != nil {
+		undoSecrets()
 		return fmt.Errorf("make the key for ids of imported material: %w", err)
 	}
-	b := new(batch)
+	m.Secrets, m.Digests = secrets, digests
 	b.put(kindMeta, "meta", m, func(*state) {})
-	if err := e.commit(ctx, b); err != nil {
+	err = e.commitMaterial(ctx, b, func() {
+		undoSecrets()
+		undoDigests()
+	})
+	if err != nil {
 		return err
 	}
 	e.meta = m

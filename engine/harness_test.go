@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +19,13 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-func TestMain(m *testing.M) { os.Exit(tokentest.Main(m)) }
+func TestMain(m *testing.M) {
+	if plan, ok := os.LookupEnv(crashVariable); ok {
+		fmt.Fprintln(os.Stderr, runCrashChild(plan))
+		os.Exit(1)
+	}
+	os.Exit(tokentest.Main(m))
+}
 
 const (
 	account = "111122223333"
@@ -98,7 +105,7 @@ func (f *fixture) open() {
 func (f *fixture) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := errors.Join(f.Engine.Close(ctx), f.config.Store.Close()); err != nil {
+	if err := errors.Join(f.Close(ctx), f.config.Store.Close()); err != nil {
 		f.t.Error(err)
 	}
 }

@@ -81,13 +81,7 @@ func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch)
 		return made, nil, err
 	}
 	defer done()
-	i := intent{Material: "import-" + uuid.NewString(), Spec: spec}
-	undo, err = e.intendMain(ctx, i, b)
-	if err != nil {
-		return made, nil, err
-	}
-	if made, err = e.vault.Generate(ctx, i.Material, spec); err != nil {
-		undo()
+	if made, undo, err = e.generateOwn(ctx, b, "import-"+uuid.NewString(), spec); err != nil {
 		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
 	}
 	return made, undo, nil

@@ -61,7 +61,7 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 		return nil, err
 	}
 	if err := after(ctx); err != nil {
-		// The import is done; what it replaced is destroyed by the next start.
+		// The import is done; the worker tries again to destroy what it replaced.
 		e.log.ErrorContext(ctx, "replaced key material could not be destroyed yet", "key", k.ID, "error", err)
 	}
 	out := &kms.ImportKeyMaterialOutput{KeyId: aws.String(k.arn())}

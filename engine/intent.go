@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -49,8 +50,14 @@ func (e *Engine) finishLeft(ctx context.Context) error {
 	left := e.unfinished.list
 	e.unfinished.list = nil
 	e.unfinished.mu.Unlock()
+	return e.finishOrLeave(ctx, left)
+}
+
+// finishOrLeave finishes intents, which are stored, and leaves those that cannot
+// be finished now.
+func (e *Engine) finishOrLeave(ctx context.Context, intents []intent) error {
 	var errs []error
-	for _, i := range left {
+	for _, i := range intents {
 		v := e.vaultHolding(i)
 		if v == nil {
 			e.leave(i) // until its key store is connected
@@ -93,7 +100,14 @@ func (s *state) storesOn(cluster string) []*key {
 	return list
 }
 
+// finishPatience is how long a token may take to destroy an object: one that
+// hangs must not keep the worker from everything else.
+const finishPatience = 10 * time.Second
+
+// finish destroys the object of an intent and removes the intent.
 func (e *Engine) finish(ctx context.Context, v *keystore.Vault, i intent) error {
+	ctx, cancel := context.WithTimeout(ctx, finishPatience)
+	defer cancel()
 	if err := v.Destroy(ctx, keystore.Material{ID: i.Material, Spec: i.Spec}); err != nil {
 		return fmt.Errorf("destroy key material %s that was left in the token: %w", i.Material, err)
 	}

@@ -173,6 +173,7 @@ func (k *key) metadata(s *state, now time.Time) *types.KeyMetadata {
 	status := s.stateOf(k, now)
 	m := &types.KeyMetadata{
 		AWSAccountId: aws.String(k.Account), Arn: aws.String(k.arn()), CreationDate: aws.Time(k.Created),
+		//nolint:staticcheck // deprecated, and sent
 		CustomerMasterKeySpec: customerMasterKeySpec(k.Spec), Description: aws.String(k.Description),
 		Enabled: status == types.KeyStateEnabled, KeyId: aws.String(k.ID), KeyManager: types.KeyManagerTypeCustomer,
 		KeySpec: k.Spec, KeyState: status, KeyUsage: k.Usage, MultiRegion: aws.Bool(k.MultiRegion != nil), Origin: k.Origin,

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -39,7 +38,7 @@ func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, un
 		}
 		b.dropIntent(i)
 	}
-	undo = func() { e.undo(context.WithoutCancel(ctx), v, i, resident) }
+	undo = func() { e.undo(ctx, v, i, resident) }
 	made, err := e.generateIn(ctx, v, k, id, sp.material)
 	if err != nil {
 		undo()
@@ -79,7 +78,23 @@ func (e *Engine) intendMain(ctx context.Context, i intent, b *batch) (undo func(
 		}
 		b.dropIntent(i)
 	}
-	return func() { e.undo(context.WithoutCancel(ctx), e.vault, i, !wraps) }, nil
+	return func() { e.undo(ctx, e.vault, i, !wraps) }, nil
+}
+
+// generateOwn makes key material that is no KMS key's in the main token; see
+// generate for what it returns. To store an intent costs less than to find out
+// whether it is needed.
+func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec) (made keystore.Material, undo func(), err error) {
+	i := intent{Material: id, Spec: s}
+	if err := e.intend(ctx, i); err != nil {
+		return made, nil, err
+	}
+	b.dropIntent(i)
+	undo = func() { e.undo(ctx, e.vault, i, true) }
+	if made, err = e.vault.Generate(ctx, id, s); err != nil {
+		undo()
+	}
+	return made, undo, err
 }
 
 // intend stores an intent.
@@ -100,16 +115,17 @@ func (e *Engine) commitMaterial(ctx context.Context, b *batch, undo func()) erro
 	return err
 }
 
-// undo takes material away again whose key was not committed. If that fails, the
-// worker tries again.
+// undo takes material away again whose key was not committed. If that fails, or
+// who asked for the key waits no more, the worker does it.
 func (e *Engine) undo(ctx context.Context, v *keystore.Vault, i intent, resident bool) {
 	if !resident {
 		return
 	}
-	const patience = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := e.finish(ctx, v, i); err != nil {
+	if ctx.Err() != nil {
+		e.leave(i)
+		return
+	}
+	if err := e.finish(context.WithoutCancel(ctx), v, i); err != nil {
 		e.log.Error("key material of a key that was not made is still in the token; it is tried again", "material", i.Material, "error", err)
 		e.leave(i)
 	}

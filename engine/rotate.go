@@ -10,7 +10,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-const mostRotationsOnDemand = 25 // of one key
+const (
+	mostRotationsOnDemand = 25 // of one key
+
+	// rotatePatience is how long an automatic rotation may take: a token that
+	// hangs must not keep the worker from everything else.
+	rotatePatience = 10 * time.Second
+)
 
 func (c *Client) rotateKeyOnDemand(ctx context.Context, in *kms.RotateKeyOnDemandInput) (*kms.RotateKeyOnDemandOutput, error) {
 	family, release, err := c.take(ctx, "RotateKeyOnDemand", in.KeyId, rotatesOnDemand)
@@ -39,6 +45,8 @@ func (c *Client) rotateKeyOnDemand(ctx context.Context, in *kms.RotateKeyOnDeman
 // rotateDue rotates the material of a key whose time for it has come, and of all
 // that are related to it.
 func (e *Engine) rotateDue(ctx context.Context, k *key) error {
+	ctx, cancel := context.WithTimeout(ctx, rotatePatience)
+	defer cancel()
 	unlock, err := e.locks.lock(ctx, k.family())
 	if err != nil {
 		return err

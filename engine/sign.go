@@ -156,6 +156,7 @@ func (c *Client) getPublicKey(_ context.Context, in *kms.GetPublicKeyInput) (*km
 	var m types.KeyMetadata
 	k.describeAlgorithms(&m)
 	return &kms.GetPublicKeyOutput{
+		//nolint:staticcheck // deprecated, and sent
 		CustomerMasterKeySpec: customerMasterKeySpec(k.Spec), EncryptionAlgorithms: m.EncryptionAlgorithms,
 		KeyAgreementAlgorithms: m.KeyAgreementAlgorithms, KeyId: aws.String(k.arn()), KeySpec: k.Spec, KeyUsage: k.Usage,
 		PublicKey: bytes.Clone(k.current().Vault.Public), SigningAlgorithms: m.SigningAlgorithms,

@@ -129,25 +129,44 @@ func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
 	return h
 }
 
-// ensureProbeKey finds the probe key or makes it.
+// ensureProbeKey finds the probe key or makes it, also in the place of one that
+// was not finished.
 func (t *Token) ensureProbeKey(ctx context.Context) error {
 	find := func(w *worker) error {
 		handles, err := w.findKeys(probeLabel)
-		if err == nil && len(handles) > 0 {
-			t.health.key.Store(uint64(handles[0]))
+		for _, h := range handles {
+			if w.isLocal(h) || w.roundTrip(h) == nil {
+				t.health.key.Store(uint64(h))
+				return nil
+			}
 		}
 		return err
 	}
 	if err := t.doSearch(ctx, find); err != nil || t.health.key.Load() != 0 {
 		return err
 	}
-	return t.admin(ctx, func(w *worker) error {
-		h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
-		if err == nil {
-			t.health.key.Store(uint64(h))
-		}
+	return t.admin(ctx, t.makeProbeKey)
+}
+
+// makeProbeKey makes the probe key, and destroys those that were not finished.
+func (t *Token) makeProbeKey(w *worker) error {
+	handles, err := w.findKeys(probeLabel)
+	if err != nil {
 		return err
-	})
+	}
+	whole, err := w.removeHalf(handles)
+	if err != nil {
+		return err
+	}
+	if len(whole) > 0 { // made meanwhile
+		t.health.key.Store(uint64(whole[0]))
+		return nil
+	}
+	h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
+	if err == nil {
+		t.health.key.Store(uint64(h))
+	}
+	return err
 }
 
 // selfTest has the token open what it sealed itself.

@@ -55,7 +55,7 @@ func (r *rootKey) init(v *Vault) {
 
 // open finds the root key or makes it.
 func (r *rootKey) open(ctx context.Context) error {
-	return agreed(ctx, r.label, func() error {
+	err := agreed(ctx, r.label, func() error {
 		err := r.search(ctx, true)
 		if errors.Is(err, ErrRootKey) {
 			if made := r.v.t.admin(ctx, r.make); made != nil {
@@ -69,6 +69,11 @@ func (r *rootKey) open(ctx context.Context) error {
 		}
 		return err
 	})
+	var failed *TokenError
+	if errors.As(err, &failed) {
+		err = errors.Join(err, r.checkWhole(ctx))
+	}
+	return err
 }
 
 // agreed runs what finds a key or makes it, and again where another process may

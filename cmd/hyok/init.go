@@ -116,6 +116,7 @@ func (f *initFlags) setUp(ctx context.Context, out io.Writer, dir string) error 
 	if err := proxy.SetEnvironment(c); err != nil {
 		return err
 	}
+	proxy.KeepTokens(quietLogger(ctx, out)) // or one that was lost would be made anew
 	if err := ensureToken(ctx, dir, module, c); err != nil {
 		return err
 	}

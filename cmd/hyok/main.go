@@ -27,8 +27,9 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hyok",
 		Short: "Hold your own key: an AWS KMS external key store proxy for PKCS#11 tokens",
-		Long: `hyok keeps AES keys in a PKCS#11 token (a network HSM, or SoftHSM2) and lets
-AWS KMS use them through the External Key Store (XKS) proxy API.
+		Long: `hyok keeps keys in a PKCS#11 token (a network HSM, or SoftHSM2). It lets AWS KMS
+use them through the External Key Store (XKS) proxy API, and serves the AWS KMS
+API itself over them.
 
 Exit codes: 0 done; 1 failed; 2 wrong arguments or flags; 3 not confirmed or not
 allowed.`,

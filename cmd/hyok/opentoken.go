@@ -92,7 +92,9 @@ func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(c
 	if err := proxy.SetEnvironment(c); err != nil {
 		return err
 	}
-	options, err := proxy.TokenOptions(c, t, quietLogger(ctx, cmd.ErrOrStderr()))
+	log := quietLogger(ctx, cmd.ErrOrStderr())
+	proxy.KeepTokens(log)
+	options, err := proxy.TokenOptions(c, t, log)
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,9 @@ func (f *requestFlags) key(cmd *cobra.Command) (keystore.URI, func() (string, er
 	if err := proxy.SetEnvironment(c); err != nil {
 		return keystore.URI{}, nil, err
 	}
-	options, err := proxy.TokenOptions(c, t, quietLogger(cmd.Context(), cmd.ErrOrStderr()))
+	log := quietLogger(cmd.Context(), cmd.ErrOrStderr())
+	proxy.KeepTokens(log)
+	options, err := proxy.TokenOptions(c, t, log)
 	if err != nil {
 		return keystore.URI{}, nil, err
 	}

@@ -83,6 +83,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := SetEnvironment(c); err != nil {
 		return err
 	}
+	KeepTokens(p.log)
 	if err := p.pairs.open(c, p.modules); err != nil {
 		return err
 	}
@@ -103,6 +104,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openKMS(ctx, c); err != nil {
 			return err
 		}
+		p.metrics.WatchVault(p.kms.vault.Stats)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
 	if err := p.listen(c); err != nil {

@@ -23,6 +23,18 @@ func SetEnvironment(c *config.Config) error {
 	return nil
 }
 
+// KeepTokens protects the tokens of SoftHSM2, see [softhsm.KeepTokens]. It must
+// come after SetEnvironment and before any token is opened.
+func KeepTokens(log *slog.Logger) {
+	restored, err := softhsm.KeepTokens()
+	for _, folder := range restored {
+		log.Warn("a process was killed while it logged in to this SoftHSM2 token and left its file empty; it was restored from hyok's copy", "folder", folder)
+	}
+	if err != nil {
+		log.Warn("a SoftHSM2 token is not protected from a kill during a login", "error", err)
+	}
+}
+
 // TokenOptions returns the options that open a configured token.
 func TokenOptions(c *config.Config, t *config.Token, log *slog.Logger) (keystore.Options, error) {
 	u, err := keystore.ParseURI(string(t.URI))

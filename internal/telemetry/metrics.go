@@ -83,3 +83,20 @@ func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
 		}, func() float64 { return float64(inFlight()) }),
 		newTokenCollector(tokens))
 }
+
+// WatchVault adds the figures of the embedded KMS's key material when somebody
+// looks.
+func (m *Metrics) WatchVault(stats func() keystore.VaultStats) {
+	gauge := func(name, help string, value func(keystore.VaultStats) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) }))
+	}
+	counter := func(name, help string, value func(keystore.VaultStats) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(stats())) }))
+	}
+	gauge("hyok_kms_keys_cached", "Wrapped keys that are kept unwrapped in the token.", func(s keystore.VaultStats) float64 { return float64(s.Cached) })
+	gauge("hyok_kms_kill_switch_seconds", "Longest time that wrapped keys were ever used without the root key being looked at: the measured delay of the kill switch.",
+		func(s keystore.VaultStats) float64 { return s.RootAge.Seconds() })
+	counter("hyok_kms_cache_hits_total", "Uses of a wrapped key that was unwrapped already.", func(s keystore.VaultStats) uint64 { return s.Hits })
+	counter("hyok_kms_unwraps_total", "Keys unwrapped in the token.", func(s keystore.VaultStats) uint64 { return s.Unwraps })
+	counter("hyok_kms_evictions_total", "Unwrapped keys that made room for others.", func(s keystore.VaultStats) uint64 { return s.Evictions })
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// What the test that kills the process must see of an engine.
+
+// MaterialSeen is a material of a key.
+type MaterialSeen struct {
+	ID    string // KeyMaterialId
+	There bool
+	Since bool // it is or was current
+}
+
+// MaterialsSeen returns the materials of a key, and the id of the current one; ok
+// is false if there is no such key at this time.
+func (e *Engine) MaterialsSeen(account, region, id string) (list []MaterialSeen, current string, ok bool) {
+	k := e.state.key(newKeyRef(account, region, id), e.now())
+	if k == nil {
+		return nil, "", false
+	}
+	for i := range k.Materials {
+		m := &k.Materials[i]
+		list = append(list, MaterialSeen{ID: m.ID, There: m.isThere(e.now()), Since: !m.Since.IsZero()})
+	}
+	return list, k.Current, true
+}
+
+// ResidentsKnown returns the ids of the token objects that keys have, sorted: in
+// the main token, and in those of custom key stores.
+func (e *Engine) ResidentsKnown() (main, clusters []string) {
+	e.eachKey(func(k *key) bool {
+		for i := range k.Materials {
+			switch v := k.Materials[i].Vault; {
+			case v == nil || !v.Resident():
+			case k.StoreID == "":
+				main = append(main, v.ID)
+			default:
+				clusters = append(clusters, v.ID)
+			}
+		}
+		return true
+	})
+	for _, own := range []keystore.Material{e.meta.Secrets, e.meta.Digests} {
+		if own.Resident() {
+			main = append(main, own.ID)
+		}
+	}
+	slices.Sort(main)
+	slices.Sort(clusters)
+	return slices.Compact(main), slices.Compact(clusters)
+}
+
+// LeftoversKnown returns how many intents are yet to be finished.
+func (e *Engine) LeftoversKnown() int {
+	e.unfinished.mu.Lock()
+	defer e.unfinished.mu.Unlock()
+	return len(e.unfinished.list)
+}
