@@ -60,7 +60,7 @@ func (c *Client) parseKeyName(s string) (keyName, error) {
 		case err != nil || a.Service != "kms" || a.AccountID == "" || a.Region == "" || a.Partition != partition(c.region):
 			return n, &types.InvalidArnException{Message: message("%s is not a valid ARN of a KMS key or alias", []any{quote(s)})}
 		case a.Region != c.region:
-			return n, notFound("Invalid arn %s", quote(a.Region))
+			return n, notFound("Invalid arn %s", bounded(a.Region))
 		}
 		n.account = a.AccountID
 		resource = a.Resource

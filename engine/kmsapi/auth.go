@@ -52,7 +52,7 @@ func (c *call) authenticate(h *Handler) *failure {
 		return refuse(codeSignature, "Credential should be scoped to a valid region.")
 	}
 	c.region = auth.Scope.Region
-	if f := c.readBody(); f != nil {
+	if f := c.readBody(h); f != nil {
 		return f
 	}
 	if f := h.enter(c); f != nil {
@@ -119,9 +119,25 @@ func skewed(date string, now time.Time) *failure {
 // than nearly all bodies have.
 const firstRoom = 32 << 10
 
+// maxLarge is how many bodies larger than firstRoom are read at once. Whoever
+// sends them has proven nothing yet, and they are rare: nearly all are key
+// policies.
+const maxLarge = 64
+
+// enterLarge takes one of the places for large bodies.
+func (c *call) enterLarge(h *Handler) *failure {
+	if h.large.Add(1) > maxLarge {
+		h.large.Add(-1)
+		c.closing = true // the rest is not read
+		return overloaded()
+	}
+	c.large = true
+	return nil
+}
+
 // readBody reads the whole body into c.body. Memory grows with what has come,
 // not with what was announced, and what is outgrown is wiped.
-func (c *call) readBody() *failure {
+func (c *call) readBody(h *Handler) *failure {
 	declared := c.r.ContentLength
 	if declared > MaxBody {
 		c.closing = true
@@ -136,6 +152,11 @@ func (c *call) readBody() *failure {
 	}
 	c.body = c.body[:0]
 	for {
+		if len(c.body) >= firstRoom && !c.large {
+			if f := c.enterLarge(h); f != nil {
+				return f
+			}
+		}
 		if len(c.body) == cap(c.body) {
 			c.body = regrow(c.body, 2*cap(c.body))
 		}

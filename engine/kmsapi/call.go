@@ -38,6 +38,7 @@ type call struct {
 	key         string    // as the request names it
 	failure     *failure  // what will be answered; nil: out
 	holdsPlace  bool      // in Handler.inFlight
+	large       bool      // it counts in Handler.large
 	closing     bool      // the connection cannot be used further
 
 	reader    *reader

@@ -27,6 +27,7 @@ type Handler struct {
 	operations map[string]*operation // by name; never changed
 	state      atomic.Pointer[state] // replaced by Reload, never changed
 	inFlight   atomic.Int64          // requests that hold one of state.MaxInFlight places
+	large      atomic.Int64          // requests with large bodies, at most maxLarge
 	calls      sync.Pool             // of *call
 
 	jsonType, xmlType, noStore []string // values of response headers; never changed
@@ -95,6 +96,9 @@ func (h *Handler) finish(c *call, w http.ResponseWriter) {
 	}
 	if c.holdsPlace {
 		h.inFlight.Add(-1)
+	}
+	if c.large {
+		h.large.Add(-1)
 	}
 	status := c.answer(h, w)
 	took := time.Since(c.start)
