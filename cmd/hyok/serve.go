@@ -222,7 +222,11 @@ func (f *serveFlags) announce(w io.Writer, c *config.Config, p *proxy.Proxy) err
 		fmt.Fprintf(&b, "Metrics and probes: http://%s/metrics, /readyz\n", reachable(addr))
 	}
 	if env := filepath.Join(c.Dir(), quickstartFile); fileExists(env) && f.listen == "" && !f.plainHTTP {
-		fmt.Fprintf(&b, "Try it from another terminal:\n\n%s\n", curlExample(env))
+		fmt.Fprintf(&b, "Try it from another terminal:\n\n%s", curlExample(env))
+		if c.KMS != nil {
+			b.WriteString("  aws kms create-key\n")
+		}
+		b.WriteString("\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
