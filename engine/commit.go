@@ -111,6 +111,9 @@ func (e *Engine) commit(ctx context.Context, b *batch) error {
 	}
 	e.sealer.seal(b.changes)
 	if err := e.store.Apply(ctx, b.changes...); err != nil {
+		if errors.Is(err, store.ErrUnknownOutcome) || errors.Is(err, store.ErrBroken) {
+			e.broken.Store(true) // until the store is opened again
+		}
 		return err
 	}
 	e.state.mu.Lock()
@@ -120,6 +123,11 @@ func (e *Engine) commit(ctx context.Context, b *batch) error {
 	}
 	return nil
 }
+
+// Broken reports whether changes are refused until the store is opened again,
+// since the outcome of one is not known. What changes nothing is served from
+// memory all the same.
+func (e *Engine) Broken() bool { return e.broken.Load() }
 
 // load reads what is stored into the state.
 func (e *Engine) load(ctx context.Context) error {

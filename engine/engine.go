@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hyok-kms/hyok/engine/internal/constraint"
@@ -50,6 +51,7 @@ type Engine struct {
 	log          *slog.Logger
 	checks       *constraint.Checker
 
+	broken      atomic.Bool // see Broken
 	state       *state
 	locks       locks
 	meta        *meta // written by Open alone

@@ -104,7 +104,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openKMS(ctx, c); err != nil {
 			return err
 		}
-		p.metrics.WatchVault(p.kms.vault.Stats)
+		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
 	if err := p.listen(c); err != nil {
