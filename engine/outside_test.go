@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -63,6 +64,9 @@ func eachKey(t testing.TB, token *keystore.Token, part string, act func(*pkcs11.
 	n := 0
 	for _, o := range objects {
 		a, err := ctx.GetAttributeValue(s, o, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil)})
+		if errors.Is(err, pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID)) {
+			continue // it was destroyed since it was found
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
