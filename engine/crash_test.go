@@ -41,9 +41,6 @@ const crashRounds = 20
 // HYOK_TEST_CRASH_ROUNDS sets the number of rounds, HYOK_TEST_CRASH_SEED what is
 // random in them but for the instant; both are numbers.
 func TestCrash(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes half a minute")
-	}
 	rounds, seed := envNumber(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds), envNumber(t, "HYOK_TEST_CRASH_SEED", int(time.Now().UnixNano()))
 	t.Logf("HYOK_TEST_CRASH_SEED=%d", seed)
 	r := newCrashRig(t, uint64(seed))

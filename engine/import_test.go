@@ -2,16 +2,11 @@ package engine_test
 
 import (
 	"bytes"
-	"crypto/aes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
-	"hash"
 	"testing"
 	"time"
 
@@ -20,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/hyok-kms/hyok/engine"
+	"github.com/hyok-kms/hyok/internal/kmstest"
 )
 
 func pkcs8(t testing.TB, private any) []byte {
@@ -70,54 +66,7 @@ func wrapped(t testing.TB, c *engine.Client, id string, algorithm types.Algorith
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrap(t, p.PublicKey, algorithm, material)}
-}
-
-// wrap encrypts key material as a user does.
-func wrap(t testing.TB, public []byte, algorithm types.AlgorithmSpec, material []byte) []byte {
-	t.Helper()
-	parsed, err := x509.ParsePKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := map[types.AlgorithmSpec]func() hash.Hash{
-		types.AlgorithmSpecRsaesOaepSha1: sha1.New, types.AlgorithmSpecRsaesOaepSha256: sha256.New,
-		types.AlgorithmSpecRsaAesKeyWrapSha1: sha1.New, types.AlgorithmSpecRsaAesKeyWrapSha256: sha256.New,
-	}[algorithm]
-	oaep := func(text []byte) []byte {
-		out, err := rsa.EncryptOAEP(h(), rand.Reader, parsed.(*rsa.PublicKey), text, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	if algorithm == types.AlgorithmSpecRsaesOaepSha1 || algorithm == types.AlgorithmSpecRsaesOaepSha256 {
-		return oaep(material)
-	}
-	kek := make([]byte, 32)
-	_, _ = rand.Read(kek)
-	return append(oaep(kek), wrapWithPadding(t, kek, material)...)
-}
-
-// wrapWithPadding is AES key wrap with padding (RFC 5649).
-func wrapWithPadding(t testing.TB, kek, text []byte) []byte {
-	t.Helper()
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := binary.BigEndian.AppendUint32([]byte{0xa6, 0x59, 0x59, 0xa6}, uint32(len(text)))
-	padded := append(bytes.Clone(text), make([]byte, (8-len(text)%8)%8)...)
-	n := len(padded) / 8
-	for j := range 6 {
-		for i := range n {
-			b := append(bytes.Clone(a), padded[8*i:8*i+8]...)
-			block.Encrypt(b, b)
-			binary.BigEndian.PutUint64(a, binary.BigEndian.Uint64(b[:8])^uint64(n*j+i+1))
-			copy(padded[8*i:], b[8:])
-		}
-	}
-	return append(a, padded...)
+	return &kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: p.ImportToken, EncryptedKeyMaterial: kmstest.Wrap(t, p.PublicKey, algorithm, material)}
 }
 
 // Material of each kind comes in by each algorithm that may wrap it, and works:

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -52,17 +53,18 @@ func (s *suite) wrapped(id *string, algorithm types.AlgorithmSpec, material []by
 		}
 	}
 	return &kms.ImportKeyMaterialInput{
-		KeyId: id, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrap(s, p.PublicKey, algorithm, material),
+		KeyId: id, ImportToken: p.ImportToken, EncryptedKeyMaterial: Wrap(s, p.PublicKey, algorithm, material),
 		ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire,
 	}
 }
 
-// wrap encrypts key material as users do.
-func wrap(s *suite, spki []byte, algorithm types.AlgorithmSpec, material []byte) []byte {
-	s.Helper()
+// Wrap encrypts key material under the wrapping key of a SubjectPublicKeyInfo in
+// DER, as users do.
+func Wrap(t testing.TB, spki []byte, algorithm types.AlgorithmSpec, material []byte) []byte {
+	t.Helper()
 	parsed, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
 	h := map[types.AlgorithmSpec]func() hash.Hash{
 		types.AlgorithmSpecRsaesOaepSha1: sha1.New, types.AlgorithmSpecRsaesOaepSha256: sha256.New,
@@ -71,7 +73,7 @@ func wrap(s *suite, spki []byte, algorithm types.AlgorithmSpec, material []byte)
 	oaep := func(text []byte) []byte {
 		out, err := rsa.EncryptOAEP(h(), rand.Reader, parsed.(*rsa.PublicKey), text, nil)
 		if err != nil {
-			s.Fatal(err)
+			t.Fatal(err)
 		}
 		return out
 	}
@@ -80,15 +82,15 @@ func wrap(s *suite, spki []byte, algorithm types.AlgorithmSpec, material []byte)
 	}
 	kek := make([]byte, 32)
 	_, _ = rand.Read(kek)
-	return append(oaep(kek), wrapWithPadding(s, kek, material)...)
+	return append(oaep(kek), wrapWithPadding(t, kek, material)...)
 }
 
 // wrapWithPadding is AES key wrap with padding (RFC 5649).
-func wrapWithPadding(s *suite, kek, text []byte) []byte {
-	s.Helper()
+func wrapWithPadding(t testing.TB, kek, text []byte) []byte {
+	t.Helper()
 	block, err := aes.NewCipher(kek)
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
 	a := binary.BigEndian.AppendUint32([]byte{0xa6, 0x59, 0x59, 0xa6}, uint32(len(text)))
 	padded := append(bytes.Clone(text), make([]byte, (8-len(text)%8)%8)...)
