@@ -28,6 +28,9 @@ var (
 	// ErrBusy: no session became free in time, or a search and a change of the
 	// token that exclude each other did not end in time.
 	ErrBusy = errors.New("no session is free")
+	// ErrUnavailable: the token failed or hung so often that it is not asked
+	// now; whether it is back is tried several times a second.
+	ErrUnavailable = errors.New("token is not available")
 	// ErrPINIncorrect: the token refused the PIN. It is not tried again, since
 	// tokens lock themselves after a few wrong PINs.
 	ErrPINIncorrect = errors.New("PIN is incorrect")

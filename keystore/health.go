@@ -201,3 +201,7 @@ func (w *worker) roundTrip(h pkcs11.ObjectHandle) error {
 	}
 	return nil
 }
+
+// Available reports, without calling the token, whether operations are given to
+// it now; while it is false they answer ErrUnavailable at once.
+func (t *Token) Available() bool { return t.Health().State != Unavailable }

@@ -104,6 +104,7 @@ func apiError(err error) error {
 		{keystore.ErrKeyDisabled, xks.InvalidStateException, "The external key is disabled."},
 		{keystore.ErrKeyAmbiguous, xks.InvalidStateException, "More than one key in the external key manager has this id; its administrator must remove all but one."},
 		{keystore.ErrKeyUsage, xks.InvalidKeyUsageException, "The external key manager does not permit this operation with the key."},
+		{keystore.ErrUnavailable, xks.DependencyTimeoutException, "The external key manager failed or hung and is not asked now; whether it is back is tried several times a second."},
 		{context.DeadlineExceeded, xks.DependencyTimeoutException, "The external key manager did not answer in time."},
 		{context.Canceled, xks.DependencyTimeoutException, "The request was given up before the external key manager answered."},
 		{keystore.ErrBusy, xks.ThrottlingException, "All sessions with the external key manager are busy."},
