@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // SharedSecret returns the x coordinate of the point that the key and another's
@@ -28,10 +30,10 @@ func (v *Vault) SharedSecret(ctx context.Context, m *Material, peerPublic []byte
 // agree derives the shared secret as a readable session object and reads it.
 func (w *worker) agree(h pkcs11.ObjectHandle, s shape, point []byte) (secret []byte, err error) {
 	ctx := w.t.module.ctx
-	mechanism := pkcs11.NewMechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, point))
+	mechanism := cryptoki.Mechanism{Type: pkcs11.CKM_ECDH1_DERIVE, ECDH: &cryptoki.ECDH{Public: point}}
 	template := append(shape{family: familyHMAC}.identity(), storage{readable: true}.attributes()...)
 	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, s.bytes))
-	derived, err := ctx.DeriveKey(w.session, []*pkcs11.Mechanism{mechanism}, h, template)
+	derived, err := ctx.DeriveKey(w.session, mechanism, h, template)
 	if err != nil {
 		return nil, w.fail("C_DeriveKey", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // The digest of secret material is of what the token makes of these texts with
@@ -45,11 +47,7 @@ func (w *worker) digest(s shape, spec Spec, p product) ([]byte, error) {
 }
 
 func (w *worker) encryptECB(h pkcs11.ObjectHandle, blocks []byte) ([]byte, error) {
-	ctx := w.t.module.ctx
-	if err := ctx.EncryptInit(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, h); err != nil {
-		return nil, w.fail("C_EncryptInit", err)
-	}
-	out, err := ctx.Encrypt(w.session, blocks)
+	out, _, err := w.t.module.ctx.Encrypt(w.session, cryptoki.Plain(pkcs11.CKM_AES_ECB), h, blocks)
 	if err == nil && len(out) != len(blocks) {
 		err = fmt.Errorf("it returned %d bytes for %d", len(out), len(blocks))
 	}
@@ -61,18 +59,14 @@ func (w *worker) mac(h pkcs11.ObjectHandle, hash crypto.Hash, message []byte) ([
 	if err != nil {
 		return nil, err
 	}
-	out, err := w.sign(h, pkcs11.NewMechanism(mechanism, nil), message)
+	out, err := w.sign(h, cryptoki.Plain(mechanism), message)
 	if err == nil && len(out) != hash.Size() {
 		err = w.fail("C_Sign", fmt.Errorf("it returned %d bytes for %v", len(out), hash))
 	}
 	return out, err
 }
 
-func (w *worker) sign(h pkcs11.ObjectHandle, mechanism *pkcs11.Mechanism, input []byte) ([]byte, error) {
-	ctx := w.t.module.ctx
-	if err := ctx.SignInit(w.session, []*pkcs11.Mechanism{mechanism}, h); err != nil {
-		return nil, w.fail("C_SignInit", err)
-	}
-	out, err := ctx.Sign(w.session, input)
+func (w *worker) sign(h pkcs11.ObjectHandle, mechanism cryptoki.Mechanism, input []byte) ([]byte, error) {
+	out, err := w.t.module.ctx.Sign(w.session, mechanism, h, input)
 	return out, w.fail("C_Sign", err)
 }

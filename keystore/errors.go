@@ -89,6 +89,12 @@ func isCode(err error, codes ...uint) bool {
 	return false
 }
 
+// isAnswer reports whether err is what a module answered.
+func isAnswer(err error) bool {
+	var p pkcs11.Error
+	return errors.As(err, &p)
+}
+
 // isHandleGone reports whether err says that an object handle names nothing
 // any more.
 func isHandleGone(err error) bool {

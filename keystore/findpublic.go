@@ -14,6 +14,8 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	secpecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // findPublic returns the public key of an elliptic curve private key that was
@@ -39,7 +41,7 @@ func (w *worker) findPublic(s shape, h pkcs11.ObjectHandle) ([]byte, error) {
 		return nil, w.doubted(err)
 	}
 	digest := sha256.Sum256([]byte(rand.Text()))
-	signature, err := w.sign(h, pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil), digest[:])
+	signature, err := w.sign(h, cryptoki.Plain(pkcs11.CKM_ECDSA), digest[:])
 	if err != nil {
 		return nil, w.doubted(err)
 	}

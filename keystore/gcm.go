@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 const (
@@ -268,24 +270,22 @@ func (w *worker) seal(h pkcs11.ObjectHandle, plaintext, aad []byte) (Sealed, err
 }
 
 func (w *worker) sealWith(h pkcs11.ObjectHandle, iv, plaintext, aad []byte) (Sealed, error) {
-	ctx := w.t.module.ctx
-	params := pkcs11.NewGCMParams(iv, aad, 8*tagSize)
-	defer params.Free()
-	if err := ctx.EncryptInit(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
-		return Sealed{}, w.fail("C_EncryptInit", err)
-	}
-	out, err := ctx.Encrypt(w.session, plaintext)
+	out, used, err := w.t.module.ctx.Encrypt(w.session, aesGCM(iv, aad), h, plaintext)
 	if err != nil {
 		return Sealed{}, w.fail("C_Encrypt", err)
 	}
 	if w.t.profile.IV == IVWrittenBack {
-		iv = params.IV()
+		iv = used
 	}
 	s, err := w.t.profile.split(out, len(plaintext), iv)
 	if err != nil {
 		return Sealed{}, w.fail("C_Encrypt", err)
 	}
 	return s, nil
+}
+
+func aesGCM(iv, aad []byte) cryptoki.Mechanism {
+	return cryptoki.Mechanism{Type: pkcs11.CKM_AES_GCM, GCM: &cryptoki.GCM{IV: iv, AAD: aad}}
 }
 
 // split takes the output of C_Encrypt apart.
@@ -351,19 +351,13 @@ func badCiphertext(err error) error {
 }
 
 func (w *worker) unsealOnce(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, error) {
-	ctx := w.t.module.ctx
-	params := pkcs11.NewGCMParams(s.IV, aad, 8*tagSize)
-	defer params.Free()
-	if err := ctx.DecryptInit(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
-		return nil, w.fail("C_DecryptInit", err)
-	}
 	in := make([]byte, 0, len(s.Ciphertext)+tagSize)
 	if w.t.profile.Tag == TagBefore {
 		in = append(append(in, s.Tag...), s.Ciphertext...)
 	} else {
 		in = append(append(in, s.Ciphertext...), s.Tag...)
 	}
-	plaintext, err := ctx.Decrypt(w.session, in)
+	plaintext, err := w.t.module.ctx.Decrypt(w.session, aesGCM(s.IV, aad), h, in)
 	if err != nil {
 		return nil, w.fail("C_Decrypt", err)
 	}

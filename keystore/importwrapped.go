@@ -156,7 +156,7 @@ func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s s
 func (v *Vault) unwrapTransport(w *worker, s shape, t transport, rsaKey pkcs11.ObjectHandle) (p product, err error) {
 	template := s.template(storage{extractable: true})
 	if !t.twoSteps {
-		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, []*pkcs11.Mechanism{oaepSHA1()}, rsaKey, t.block, template)
+		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, oaepSHA1(), rsaKey, t.block, template)
 	} else {
 		var key pkcs11.ObjectHandle
 		if key, err = w.transportKey(t, rsaKey); err != nil {
@@ -184,7 +184,7 @@ func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.O
 	template := append(shape{family: familyAES}.identity(), storage{}.attributes()...)
 	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true))
 	if t.hash == crypto.SHA1 {
-		h, err := ctx.UnwrapKey(w.session, []*pkcs11.Mechanism{oaepSHA1()}, rsaKey, t.block, template)
+		h, err := ctx.UnwrapKey(w.session, oaepSHA1(), rsaKey, t.block, template)
 		switch {
 		case isHandleGone(err):
 			err = w.fail("C_UnwrapKey", err)

@@ -3,7 +3,6 @@ package keystore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -69,7 +68,6 @@ const (
 	scanShare       = 20                     // searches for unknown ids take at most 1/20 of the time
 	rescanShare     = 100                    // background searches take at most 1/100 of it
 	scanTimeout     = time.Minute
-	findBatch       = 1000
 	reservedPrefix  = "hyok." // labels of hyok's own keys, which are no external keys
 	aes256KeyLength = 32
 )
@@ -423,21 +421,8 @@ func (w *worker) checkLogin() error {
 }
 
 func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	ctx := w.t.module.ctx
-	if err := ctx.FindObjectsInit(w.session, template); err != nil {
-		return nil, w.fail("C_FindObjectsInit", err)
-	}
-	var handles []pkcs11.ObjectHandle
-	for {
-		batch, _, err := ctx.FindObjects(w.session, findBatch)
-		if err != nil {
-			return nil, errors.Join(w.fail("C_FindObjects", err), w.fail("C_FindObjectsFinal", ctx.FindObjectsFinal(w.session)))
-		}
-		handles = append(handles, batch...)
-		if len(batch) == 0 {
-			return handles, w.fail("C_FindObjectsFinal", ctx.FindObjectsFinal(w.session))
-		}
-	}
+	handles, err := w.t.module.ctx.FindObjects(w.session, template)
+	return handles, w.fail("C_FindObjects", err)
 }
 
 // describe reads what the index needs of one object; ok is false for objects

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // MaxIDLength is the greatest length of an external key id, in bytes.
@@ -375,6 +377,6 @@ func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) [
 // generate makes an AES-256 key with these attributes.
 func (w *worker) generate(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, aes256KeyLength))
-	h, err := w.t.module.ctx.GenerateKey(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, template)
+	h, err := w.t.module.ctx.GenerateKey(w.session, cryptoki.Plain(pkcs11.CKM_AES_KEY_GEN), template)
 	return h, w.fail("C_GenerateKey", err)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // errNotWrappable says that the token does not wrap such keys.
@@ -115,9 +117,7 @@ func (v *Vault) wrapOnce(w *worker, spec Spec, s shape, produce func(*worker) (p
 	return m, w.fail("C_WrapKey", err)
 }
 
-func keyWrap() []*pkcs11.Mechanism {
-	return []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil)}
-}
+func keyWrap() cryptoki.Mechanism { return cryptoki.Plain(pkcs11.CKM_AES_KEY_WRAP_PAD) }
 
 // unwrapNow makes a session object of a wrapped key.
 func (v *Vault) unwrapNow(w *worker, e *unwrapped) (pkcs11.ObjectHandle, error) {
@@ -167,7 +167,7 @@ func (w *worker) generateSpec(s shape, at storage) (product, error) {
 		mechanism = pkcs11.CKM_GENERIC_SECRET_KEY_GEN
 	}
 	template := append(s.template(at), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, s.bytes))
-	h, err := w.t.module.ctx.GenerateKey(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, template)
+	h, err := w.t.module.ctx.GenerateKey(w.session, cryptoki.Plain(mechanism), template)
 	return product{handle: h}, w.fail("C_GenerateKey", err)
 }
 
@@ -176,7 +176,7 @@ func (w *worker) generateSpec(s shape, at storage) (product, error) {
 func (w *worker) generatePair(s shape, at storage) (p product, err error) {
 	ctx := w.t.module.ctx
 	mechanism, public := s.pairGeneration()
-	pub, priv, err := ctx.GenerateKeyPair(w.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, s.template(at))
+	pub, priv, err := ctx.GenerateKeyPair(w.session, cryptoki.Plain(mechanism), public, s.template(at))
 	if err != nil {
 		return p, w.fail("C_GenerateKeyPair", err)
 	}

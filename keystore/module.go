@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // Modules loads PKCS#11 modules into the process, each once however many
@@ -20,7 +22,7 @@ type Modules struct {
 
 // module is one loaded PKCS#11 library.
 type module struct {
-	ctx  *pkcs11.Ctx
+	ctx  cryptoki.Module
 	path string
 	refs int  // guarded by Modules.mu
 	ours bool // we initialized it, so we finalize it
@@ -45,9 +47,9 @@ func (ms *Modules) acquire(path string) (*module, error) {
 		m.refs++
 		return m, nil
 	}
-	ctx := pkcs11.New(resolved)
-	if ctx == nil {
-		return nil, fmt.Errorf("%s cannot be loaded as a PKCS#11 module", resolved)
+	ctx, err := cryptoki.Load(resolved)
+	if err != nil {
+		return nil, err
 	}
 	m := &module{ctx: ctx, path: resolved, refs: 1, ours: true}
 	// The module may be initialized already by crypto11, which serves the
@@ -276,7 +278,7 @@ func (m *module) initSlot(slot uint, label, soPIN, userPIN string) (err error) {
 		return fmt.Errorf("open a session with the new token: %w", err)
 	}
 	defer func() { err = errors.Join(err, m.ctx.CloseSession(s)) }()
-	if err := m.ctx.Login(s, pkcs11.CKU_SO, soPIN); err != nil {
+	if err := m.ctx.Login(s, pkcs11.CKU_SO, func() (string, error) { return soPIN, nil }); err != nil {
 		return fmt.Errorf("log in to the new token as its security officer: %w", err)
 	}
 	if err := m.ctx.InitPIN(s, userPIN); err != nil {

@@ -14,6 +14,8 @@ import (
 	"slices"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // DecryptOAEP decrypts by RSAES-OAEP (RFC 8017, section 7.1.2) with SHA-1 or
@@ -64,7 +66,7 @@ func (w *worker) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 		// The padding is wrong or the token sick: to the bare operation no
 		// ciphertext is wrong.
 	}
-	block, err := w.decrypt(h, pkcs11.NewMechanism(pkcs11.CKM_RSA_X_509, nil), ciphertext)
+	block, err := w.decrypt(h, cryptoki.Plain(pkcs11.CKM_RSA_X_509), ciphertext)
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +80,12 @@ func (w *worker) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 	return unpadOAEP(hash, padded)
 }
 
-func oaepSHA1() *pkcs11.Mechanism {
-	return pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.NewOAEPParams(pkcs11.CKM_SHA_1, pkcs11.CKG_MGF1_SHA1, pkcs11.CKZ_DATA_SPECIFIED, nil))
+func oaepSHA1() cryptoki.Mechanism {
+	return cryptoki.Mechanism{Type: pkcs11.CKM_RSA_PKCS_OAEP, OAEP: &cryptoki.OAEP{Hash: pkcs11.CKM_SHA_1, MGF: pkcs11.CKG_MGF1_SHA1}}
 }
 
-func (w *worker) decrypt(h pkcs11.ObjectHandle, mechanism *pkcs11.Mechanism, ciphertext []byte) ([]byte, error) {
-	ctx := w.t.module.ctx
-	if err := ctx.DecryptInit(w.session, []*pkcs11.Mechanism{mechanism}, h); err != nil {
-		return nil, w.fail("C_DecryptInit", err)
-	}
-	out, err := ctx.Decrypt(w.session, ciphertext)
+func (w *worker) decrypt(h pkcs11.ObjectHandle, mechanism cryptoki.Mechanism, ciphertext []byte) ([]byte, error) {
+	out, err := w.t.module.ctx.Decrypt(w.session, mechanism, h, ciphertext)
 	return out, w.fail("C_Decrypt", err)
 }
 

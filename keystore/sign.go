@@ -10,6 +10,8 @@ import (
 	"math/big"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // SignScheme is a way to sign.
@@ -38,7 +40,7 @@ func (v *Vault) Sign(ctx context.Context, m *Material, scheme SignScheme, hash c
 	if err != nil {
 		return nil, err
 	}
-	own, mechanism := bytes.Clone(input), pkcs11.NewMechanism(ckmEdDSA, nil)
+	own, mechanism := bytes.Clone(input), cryptoki.Plain(ckmEdDSA)
 	if scheme != SignEd25519 {
 		if own, mechanism, err = s.signing(scheme, hash, input); err != nil {
 			return nil, fmt.Errorf("key %s: %w", m.ID, err)
@@ -55,24 +57,24 @@ func (v *Vault) Sign(ctx context.Context, m *Material, scheme SignScheme, hash c
 }
 
 // signing returns what the token signs for a digest, and how.
-func (s shape) signing(scheme SignScheme, hash crypto.Hash, digest []byte) ([]byte, *pkcs11.Mechanism, error) {
+func (s shape) signing(scheme SignScheme, hash crypto.Hash, digest []byte) ([]byte, cryptoki.Mechanism, error) {
 	h, ok := signHashes()[hash]
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: signing with %v", ErrUnsupported, hash)
+		return nil, cryptoki.Mechanism{}, fmt.Errorf("%w: signing with %v", ErrUnsupported, hash)
 	}
 	if len(digest) != hash.Size() {
-		return nil, nil, fmt.Errorf("the digest has %d bytes: those of %v have %d", len(digest), hash, hash.Size())
+		return nil, cryptoki.Mechanism{}, fmt.Errorf("the digest has %d bytes: those of %v have %d", len(digest), hash, hash.Size())
 	}
 	switch scheme {
 	case SignPSS:
-		return bytes.Clone(digest), pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(h.mechanism, h.mgf, uint(hash.Size()))), nil
+		return bytes.Clone(digest), cryptoki.Mechanism{Type: pkcs11.CKM_RSA_PKCS_PSS, PSS: &cryptoki.PSS{Hash: h.mechanism, MGF: h.mgf, Salt: uint(hash.Size())}}, nil
 	case SignPKCS1v15:
-		return append([]byte(h.prefix), digest...), pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS, nil), nil
+		return append([]byte(h.prefix), digest...), cryptoki.Plain(pkcs11.CKM_RSA_PKCS), nil
 	case SignECDSA, SignEd25519:
 	}
 	// The leftmost bits count (FIPS 186-5, section 6.4.1); the orders of the
 	// curves have whole bytes, but for P-521's, which no hash exceeds.
-	return bytes.Clone(digest[:min(len(digest), s.bytes)]), pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil), nil
+	return bytes.Clone(digest[:min(len(digest), s.bytes)]), cryptoki.Plain(pkcs11.CKM_ECDSA), nil
 }
 
 // signHash is what PKCS#11 calls a hash, and the DER of its DigestInfo before

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // Options says which token to open and how.
@@ -251,11 +253,7 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	if t.login.wrong {
 		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
 	}
-	pin, err := t.pin()
-	if err != nil {
-		return fmt.Errorf("token %s: %w", t.name, err)
-	}
-	err = t.module.ctx.Login(s, pkcs11.CKU_USER, pin)
+	err = t.module.ctx.Login(s, pkcs11.CKU_USER, t.pin)
 	switch {
 	case err == nil:
 		t.login.prove = false
@@ -268,6 +266,9 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
 		t.login.wrong = true
 		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
+	}
+	if !isAnswer(err) {
+		return fmt.Errorf("token %s: %w", t.name, err) // the PIN could not be read
 	}
 	return t.callError("C_Login", err)
 }
@@ -284,6 +285,10 @@ func (t *Token) acceptLogin() error {
 func (t *Token) callError(call string, err error) error {
 	if err == nil {
 		return nil
+	}
+	var part *cryptoki.CallError
+	if errors.As(err, &part) {
+		call, err = part.Call, part.Err
 	}
 	return &TokenError{Token: t.name, Call: call, Err: err}
 }
