@@ -443,17 +443,22 @@ func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) 
 		return o, false, w.fail("C_GetAttributeValue", err)
 	}
 	o.handle = h
+	size, marked := uint64(aes256KeyLength), false
 	for _, a := range attrs {
 		switch a.Type {
 		case pkcs11.CKA_LABEL:
 			o.label = string(a.Value)
 		case pkcs11.CKA_ID:
 			o.ckaID = a.Value
+			_, marked = parseMark(a.Value)
 		case pkcs11.CKA_VALUE_LEN:
-			if ulong(a.Value) != aes256KeyLength {
-				return o, false, nil
-			}
+			size = ulong(a.Value)
 		}
+	}
+	// SoftHSM2 does not tell the length of a key that was unwrapped: of one with
+	// our mark it is known.
+	if size != aes256KeyLength && (size != 0 || !marked) {
+		return o, false, nil
 	}
 	return o, o.label != "" && (!isReserved(o.label) || strings.HasPrefix(o.label, residentPrefix)), nil
 }

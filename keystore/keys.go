@@ -16,7 +16,25 @@ import (
 const MaxIDLength = 128
 
 // KeyUsage says what the token shall permit with a key.
-type KeyUsage struct{ Encrypt, Decrypt bool }
+type KeyUsage struct {
+	Encrypt, Decrypt bool
+	Replicable       Replicable
+}
+
+// Replicable says whether a key may leave its token, and then wrapped under which
+// keys. It is never given out in the clear (CKA_SENSITIVE).
+type Replicable int
+
+const (
+	// NotReplicable: the key never leaves the token (CKA_EXTRACTABLE is false).
+	NotReplicable Replicable = iota
+	// ReplicableByTrusted: under wrapping keys alone that the token's security
+	// officer has declared trusted (CKA_WRAP_WITH_TRUSTED).
+	ReplicableByTrusted
+	// ReplicableByAny: under any wrapping key. So whoever has the token's PIN can
+	// bring the key out under a wrapping key that he knows.
+	ReplicableByAny
+)
 
 // KeyInfo describes an external key as the token holds it now.
 type KeyInfo struct {
@@ -45,6 +63,27 @@ type VersionInfo struct {
 	NeverExtractable bool   `json:"neverExtractable"`
 	Local            bool   `json:"generatedInToken"`
 	Modifiable       bool   `json:"modifiable"`
+	WrapWithTrusted  bool   `json:"wrapWithTrustedOnly"`
+}
+
+// Replicable says whether this version may leave the token.
+func (v VersionInfo) Replicable() Replicable {
+	switch {
+	case !v.Extractable:
+		return NotReplicable
+	case v.WrapWithTrusted:
+		return ReplicableByTrusted
+	}
+	return ReplicableByAny
+}
+
+// replicable is Replicable for what follows this version: hyok makes no key
+// extractable because another program did.
+func (v VersionInfo) replicable() Replicable {
+	if !v.Marked {
+		return NotReplicable
+	}
+	return v.Replicable()
 }
 
 // ValidateID reports whether id can be an external key id: 1 to 128 of
@@ -223,7 +262,7 @@ func (w *worker) versionInfo(o numbered) (VersionInfo, error) {
 	into := map[uint]*bool{
 		pkcs11.CKA_SENSITIVE: &v.Sensitive, pkcs11.CKA_EXTRACTABLE: &v.Extractable,
 		pkcs11.CKA_ALWAYS_SENSITIVE: &v.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &v.NeverExtractable,
-		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable,
+		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable, pkcs11.CKA_WRAP_WITH_TRUSTED: &v.WrapWithTrusted,
 	}
 	var wanted []*pkcs11.Attribute
 	for attribute := range into {
@@ -321,9 +360,9 @@ func switched(p permissions, enabled bool) []*pkcs11.Attribute {
 	var id []byte
 	switch {
 	case enabled && m.adopted:
-		usage, id = KeyUsage{m.encrypt, m.decrypt}, m.rest
+		usage, id = KeyUsage{Encrypt: m.encrypt, Decrypt: m.decrypt}, m.rest
 	case enabled:
-		usage = KeyUsage{m.encrypt, m.decrypt}
+		usage = KeyUsage{Encrypt: m.encrypt, Decrypt: m.decrypt}
 		m.disabled, m.encrypt, m.decrypt = false, false, false
 		id = m.bytes()
 	default:
@@ -358,7 +397,7 @@ func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) [
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, onToken),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, usage.Replicable != NotReplicable),
 		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, true), // or its usage could not be withdrawn
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, usage.Encrypt),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, usage.Decrypt),
@@ -367,6 +406,9 @@ func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) [
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
+	}
+	if usage.Replicable == ReplicableByTrusted {
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_WRAP_WITH_TRUSTED, true))
 	}
 	if copyable {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_COPYABLE, true))
