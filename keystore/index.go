@@ -285,28 +285,19 @@ func knownVersions(keys map[string]*Key) map[pkcs11.ObjectHandle]*version {
 // buildKeys groups objects by label. Versions that are known keep their
 // counters and copies.
 func buildKeys(t *Token, objects []object, known map[pkcs11.ObjectHandle]*version) map[string]*Key {
-	keys := make(map[string]*Key, len(objects))
-	for _, o := range objects {
-		k := keys[o.label]
-		if k == nil {
-			k = &Key{token: t, id: o.label}
-			keys[o.label] = k
+	groups := byLabel(objects)
+	keys := make(map[string]*Key, len(groups))
+	for id, group := range groups {
+		group, _ = settle(group)
+		k := &Key{token: t, id: id, ambiguous: ambiguous(group), versions: make([]*version, 0, len(group))}
+		for _, o := range group {
+			v := known[o.handle]
+			if v == nil || v.number != o.number || !bytes.Equal(v.ckaID, o.ckaID) {
+				v = &version{number: o.number, handle: o.handle, ckaID: o.ckaID}
+			}
+			k.versions = append(k.versions, v)
 		}
-		number := uint32(1) // a key without our mark is the first version of its id
-		if m, ok := parseMark(o.ckaID); ok {
-			number = m.version
-		}
-		v := known[o.handle]
-		if v == nil || v.number != number || !bytes.Equal(v.ckaID, o.ckaID) {
-			v = &version{number: number, handle: o.handle, ckaID: o.ckaID}
-		}
-		k.versions = append(k.versions, v)
-	}
-	for _, k := range keys {
-		slices.SortFunc(k.versions, func(a, b *version) int { return int(int64(a.number) - int64(b.number)) })
-		for i := 1; i < len(k.versions); i++ {
-			k.ambiguous = k.ambiguous || k.versions[i].number == k.versions[i-1].number
-		}
+		keys[id] = k
 	}
 	return keys
 }

@@ -107,6 +107,7 @@ func ValidateID(id string) error {
 type numbered struct {
 	number uint32
 	handle pkcs11.ObjectHandle
+	ckaID  []byte
 }
 
 // byLabel groups objects by their label, each group in ascending order.
@@ -117,7 +118,7 @@ func byLabel(objects []object) map[string][]numbered {
 		if m, marked := parseMark(o.ckaID); marked {
 			number = m.version
 		}
-		groups[o.label] = append(groups[o.label], numbered{number, o.handle})
+		groups[o.label] = append(groups[o.label], numbered{number, o.handle, o.ckaID})
 	}
 	for _, group := range groups {
 		slices.SortFunc(group, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
@@ -147,7 +148,7 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(found) == 0 {
+	if found, _ = settle(found); len(found) == 0 {
 		return nil, w.t.notFound(id)
 	}
 	if ambiguous(found) {
@@ -241,6 +242,7 @@ func (w *worker) keysOnce() ([]KeyInfo, error) {
 
 // keyInfo describes the key whose versions, at least one, are given.
 func (w *worker) keyInfo(id string, found []numbered) (KeyInfo, error) {
+	found, _ = settle(found)
 	info := KeyInfo{ID: id, Token: w.t.name, Ambiguous: ambiguous(found), Versions: make([]VersionInfo, 0, len(found))}
 	for _, o := range found {
 		v, err := w.versionInfo(o)
@@ -323,68 +325,6 @@ func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error 
 		return err
 	}
 	return t.refresh(ctx, true)
-}
-
-// SetEnabled disables all versions of a key, or enables them again. Disabling
-// withdraws CKA_ENCRYPT and CKA_DECRYPT, so that it holds for every user of the
-// token, and marks the key with what to give back.
-func (t *Token) SetEnabled(ctx context.Context, id string, enabled bool) error {
-	if isReserved(id) {
-		return t.notFound(id)
-	}
-	return t.admin(ctx, func(w *worker) error {
-		found, err := w.unambiguous(id)
-		if err != nil {
-			return err
-		}
-		for _, o := range found {
-			p, err := w.permissions(o.handle)
-			if err != nil {
-				return err
-			}
-			if p.mark.disabled != enabled {
-				continue // as it should be
-			}
-			if err := w.setAttributes(o.handle, switched(p, enabled)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// switched returns the attributes that disable a key with permissions p or
-// enable it again.
-func switched(p permissions, enabled bool) []*pkcs11.Attribute {
-	m, usage := p.mark, KeyUsage{}
-	var id []byte
-	switch {
-	case enabled && m.adopted:
-		usage, id = KeyUsage{Encrypt: m.encrypt, Decrypt: m.decrypt}, m.rest
-	case enabled:
-		usage = KeyUsage{Encrypt: m.encrypt, Decrypt: m.decrypt}
-		m.disabled, m.encrypt, m.decrypt = false, false, false
-		id = m.bytes()
-	default:
-		if !p.marked {
-			m = mark{version: 1, adopted: true, rest: p.ckaID}
-		}
-		m.disabled, m.encrypt, m.decrypt = true, p.encrypt, p.decrypt
-		id = m.bytes()
-	}
-	return []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, usage.Encrypt),
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, usage.Decrypt),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, id),
-	}
-}
-
-func (w *worker) setAttributes(h pkcs11.ObjectHandle, attrs []*pkcs11.Attribute) error {
-	err := w.t.module.ctx.SetAttributeValue(w.session, h, attrs)
-	if isCode(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_ATTRIBUTE_READ_ONLY) {
-		return fmt.Errorf("token %s: %w: the key's attributes cannot be changed (CKA_MODIFIABLE is false, or the token forbids it): destroy the key, or take it out of its key store, to stop its use", w.t.name, ErrUnsupported)
-	}
-	return w.fail("C_SetAttributeValue", err)
 }
 
 // aesTemplate returns the attributes of an AES-256 key.
