@@ -46,6 +46,12 @@ var (
 	ErrClosed = errors.New("token is closed")
 	// ErrUnsupported: the token cannot do what was asked.
 	ErrUnsupported = errors.New("not supported by the token")
+	// ErrNotReplicable: the key may not leave its token in the way that was asked
+	// for.
+	ErrNotReplicable = errors.New("key is not replicable")
+	// ErrKeysDiffer: two tokens have different keys as the same version of the same
+	// id.
+	ErrKeysDiffer = errors.New("keys differ")
 	// ErrRootKey: the root key of a vault is gone from the token, or the token
 	// does not permit its use any more, so that nothing wrapped under it opens.
 	ErrRootKey = errors.New("root key is not usable")

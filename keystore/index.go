@@ -297,29 +297,20 @@ func knownVersions(keys map[string]*Key) map[indexed]*version {
 // buildKeys groups objects, as they were found in an epoch, by label. Versions that
 // are known keep their counters and copies.
 func buildKeys(t *Token, objects []object, known map[indexed]*version, epoch uint64) map[string]*Key {
-	keys := make(map[string]*Key, len(objects))
-	for _, o := range objects {
-		k := keys[o.label]
-		if k == nil {
-			k = &Key{token: t, id: o.label}
-			keys[o.label] = k
+	groups := byLabel(objects)
+	keys := make(map[string]*Key, len(groups))
+	for id, group := range groups {
+		group, _ = settle(group)
+		k := &Key{token: t, id: id, ambiguous: ambiguous(group), versions: make([]*version, 0, len(group))}
+		for _, o := range group {
+			v := known[indexed{id, o.handle}]
+			if v == nil || v.number != o.number || !bytes.Equal(v.ckaID, o.ckaID) {
+				v = &version{number: o.number, handle: o.handle, ckaID: o.ckaID}
+			}
+			v.epoch.Store(epoch)
+			k.versions = append(k.versions, v)
 		}
-		number := uint32(1) // a key without our mark is the first version of its id
-		if m, ok := parseMark(o.ckaID); ok {
-			number = m.version
-		}
-		v := known[indexed{o.label, o.handle}]
-		if v == nil || v.number != number || !bytes.Equal(v.ckaID, o.ckaID) {
-			v = &version{number: number, handle: o.handle, ckaID: o.ckaID}
-		}
-		v.epoch.Store(epoch)
-		k.versions = append(k.versions, v)
-	}
-	for _, k := range keys {
-		slices.SortFunc(k.versions, func(a, b *version) int { return int(int64(a.number) - int64(b.number)) })
-		for i := 1; i < len(k.versions); i++ {
-			k.ambiguous = k.ambiguous || k.versions[i].number == k.versions[i-1].number
-		}
+		keys[id] = k
 	}
 	return keys
 }
@@ -473,17 +464,22 @@ func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) 
 		return o, false, w.fail("C_GetAttributeValue", err)
 	}
 	o.handle = h
+	size, marked := uint64(aes256KeyLength), false
 	for _, a := range attrs {
 		switch a.Type {
 		case pkcs11.CKA_LABEL:
 			o.label = string(a.Value)
 		case pkcs11.CKA_ID:
 			o.ckaID = a.Value
+			_, marked = parseMark(a.Value)
 		case pkcs11.CKA_VALUE_LEN:
-			if ulong(a.Value) != aes256KeyLength {
-				return o, false, nil
-			}
+			size = ulong(a.Value)
 		}
+	}
+	// SoftHSM2 does not tell the length of a key that was unwrapped: of one with
+	// our mark it is known.
+	if size != aes256KeyLength && (size != 0 || !marked) {
+		return o, false, nil
 	}
 	return o, o.label != "" && (!isReserved(o.label) || strings.HasPrefix(o.label, residentPrefix)), nil
 }
