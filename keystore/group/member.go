@@ -36,6 +36,7 @@ type member struct {
 	doubted   time.Duration      // time of the group when it became suspect; guarded by mu
 	why       error              // it did; guarded by mu
 	differing map[versionID]bool // versions that differ from the other members'; guarded by mu
+	left      bool               // that it is down is in the log; owned by the watch
 	warmed    uint64             // era in which all keys were proven; owned by the watch
 }
 
@@ -53,9 +54,13 @@ func newMember(index int, t *keystore.Token) *member {
 	return m
 }
 
-// usable reports whether the member may be asked.
+// usable reports whether the member may be asked. Whoever finds that it is not
+// available takes it out of use, however short that lasts.
 func (m *member) usable() bool {
-	return !m.down.Load() && !m.quarantined.Load() && m.token.Available()
+	if !m.token.Available() {
+		m.down.Store(true)
+	}
+	return !m.down.Load() && !m.quarantined.Load()
 }
 
 // era changes whenever what was proven of the member's keys must be proven again.
@@ -85,7 +90,7 @@ func (g *Group) note(m *member, began time.Duration, err error) {
 	case aboutKey(err):
 		g.heard(m) // it may have searched for the key: how long it took says nothing
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, keystore.ErrClosed):
-		g.leave(m, err)
+		m.down.Store(true)
 	case errors.Is(err, context.Canceled):
 	case errors.Is(err, context.DeadlineExceeded):
 		g.overdue(m, began, err)
@@ -140,14 +145,6 @@ func (m *member) learn(took time.Duration) {
 func (g *Group) overdue(m *member, began time.Duration, err error) {
 	if m.succeeded.Load() < int64(began) {
 		g.doubt(m, err)
-	}
-}
-
-// leave takes a member that is not available out of use until the watch finds that
-// it is back.
-func (g *Group) leave(m *member, err error) {
-	if !m.down.Swap(true) {
-		g.log.Error("a token has left the group: it is not available", "token", m.token.Name(), "error", err)
 	}
 }
 

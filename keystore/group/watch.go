@@ -3,7 +3,6 @@ package group
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -47,11 +46,15 @@ func (g *Group) watch() {
 }
 
 func (g *Group) watchMember(m *member) {
-	switch available := m.token.Available(); {
-	case !available:
-		g.leave(m, fmt.Errorf("%w: %s", keystore.ErrUnavailable, m.token.Health().Reason))
-		return
-	case m.down.Load():
+	if usable := m.usable(); !usable && m.down.Load() {
+		if !m.left {
+			m.left = true
+			g.log.Error("a token has left the group: it is not available", "token", m.token.Name(), "reason", m.token.Health().Reason)
+		}
+		if !m.token.Available() {
+			return
+		}
+		m.left = false
 		m.returns.Add(1) // first: what was proven counts no longer when it is used again
 		g.heard(m)
 		m.down.Store(false)
