@@ -115,9 +115,13 @@ func (t *Token) find(ctx context.Context, id string) (*Key, error) {
 		}
 	}
 	if k.ambiguous {
-		return nil, fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
+		return nil, t.ambiguous(id)
 	}
 	return k, nil
+}
+
+func (t *Token) ambiguous(id string) error {
+	return fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
 }
 
 // Has reports whether the index has an external key with this id, without a
