@@ -119,16 +119,13 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 	r := newPair(t)
 	r.putAll("k", both)
 	r.open(0, 1).served("k", 0, 1)
-	r.modules[0].Set(t, "fail any 0x30")
-	r.tokens[0].Probe(patient(t))
+	r.fell(0)
 	eventually(t, "it has left", func() bool { return r.group.Stats().Usable == 1 })
 	r.served("k", 1)
-	r.modules[0].Set(t)
-	r.tokens[0].Probe(patient(t))
+	r.heal(0)
 	r.served("k", 0, 1)
-	r.modules[0].Set(t, "fail any 0x30")
-	r.modules[1].Set(t, "fail any 0x30")
-	r.probe()
+	r.fell(0)
+	r.fell(1)
 	eventually(t, "all have left", func() bool { return r.group.Stats().Usable == 0 })
 	if _, _, err := r.encrypt(patient(t), "k"); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("nobody is there: %v", err)
@@ -159,14 +156,12 @@ func TestRotation(t *testing.T) {
 	if err != nil || k.Token() != r.tokens[0].Name() {
 		t.Fatalf("by %s: %v", k.Token(), err)
 	}
-	r.modules[1].Set(t, "fail any 0x30")
-	r.tokens[1].Probe(patient(t))
+	r.fell(1)
 	eventually(t, "one member has left", func() bool { return r.group.Stats().Usable == 1 })
 	if n := r.find("k").Newest(); n != 2 {
 		t.Errorf("with one member encryption uses version %d", n)
 	}
-	r.modules[1].Set(t)
-	r.tokens[1].Probe(patient(t))
+	r.heal(1)
 	r.putVersion(1, "k", 2, 9)
 	r.refresh()
 	eventually(t, "encryption uses version 2", func() bool { return r.find("k").Newest() == 2 && r.group.Stats().Usable == 2 })

@@ -65,14 +65,12 @@ func TestReferenceSurvivesRestart(t *testing.T) {
 	r.destroy(1, "k")
 	r.put(1, "k", both, 2)
 	r.refresh()
-	r.modules[0].Set(t, "fail any 0x30")
-	r.tokens[0].Probe(patient(t))
+	r.fell(0)
 	r.openAsIs(1, 0)
 	if _, _, err := r.encrypt(patient(t), "k"); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Fatalf("the wrong key was used: %v", err)
 	}
-	r.modules[0].Set(t)
-	r.tokens[0].Probe(patient(t))
+	r.heal(0)
 	eventually(t, "the true one serves", func() bool { _, _, err := r.encrypt(patient(t), "k"); return err == nil })
 	r.served("k", 0)
 	r.close()

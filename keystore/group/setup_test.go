@@ -75,6 +75,20 @@ func (r *rig) probe() {
 }
 
 // put gives one token a key with this material, by the other program.
+// fell has a member fail until it is out of service.
+func (r *rig) fell(i int) {
+	r.t.Helper()
+	r.modules[i].Set(r.t, "fail any 0x30")
+	eventually(r.t, "it is out of service", func() bool { r.tokens[i].Probe(patient(r.t)); return !r.tokens[i].Available() })
+}
+
+// heal ends all that a member was told, and waits until it is back.
+func (r *rig) heal(i int) {
+	r.t.Helper()
+	r.modules[i].Set(r.t)
+	eventually(r.t, "it is back", r.tokens[i].Available)
+}
+
 func (r *rig) put(i int, id string, usage keystore.KeyUsage, material byte) {
 	r.t.Helper()
 	if err := r.others[i].ImportKey(patient(r.t), id, usage, bytes.Repeat([]byte{material}, 32)); err != nil {
