@@ -119,6 +119,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := p.listen(c); err != nil {
 		return err
 	}
+	p.metrics.WatchListeners(p.listeners)
 	if c.Operations == "" {
 		return nil
 	}
@@ -267,7 +268,9 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		p.retire(tokens, p.tokens)
 		return err
 	}
+	connections := p.connectionLimit(c)
 	for i, o := range options {
+		p.listeners[i].SetConnections(connections)
 		if o == nil {
 			continue
 		}
