@@ -19,8 +19,8 @@ type draft struct {
 	made    pkcs11.ObjectHandle // what produce returned; owned by the worker
 }
 
-// GenerateKey makes an AES-256 key in the token: sensitive, never extractable,
-// for encryption and decryption at most.
+// GenerateKey makes an AES-256 key in the token: sensitive, never extractable
+// unless usage.Replicable says otherwise, for encryption and decryption at most.
 func (t *Token) GenerateKey(ctx context.Context, id string, usage KeyUsage) error {
 	return t.GenerateKeys(ctx, []string{id}, usage, nil)
 }
@@ -46,7 +46,11 @@ func (t *Token) GenerateKeys(ctx context.Context, ids []string, usage KeyUsage, 
 // generated returns the draft of a version that the token generates.
 func (t *Token) generated(id string, newest uint32, usage KeyUsage) *draft {
 	return &draft{id: id, newest: newest, mark: newMark(newest + 1), produce: func(w *worker, m mark) (pkcs11.ObjectHandle, error) {
-		return w.generate(aesTemplate(id, m, usage, true, t.profile.SessionCopies))
+		template := aesTemplate(id, m, usage, true, t.profile.SessionCopies)
+		if t.profile.HalfKeys {
+			return w.makeWhole(template, nil, w.generate)
+		}
+		return w.generate(template)
 	}}
 }
 
@@ -68,6 +72,16 @@ func (t *Token) ImportKey(ctx context.Context, id string, usage KeyUsage, materi
 // RotateKey makes a new version of a key, with the usage of the newest, and
 // returns its number. Older versions stay as they are.
 func (t *Token) RotateKey(ctx context.Context, id string) (uint32, error) {
+	return t.rotate(ctx, id, VersionInfo.replicable)
+}
+
+// RotateKeyAs is RotateKey for a version that can be replicated in another way than
+// the newest.
+func (t *Token) RotateKeyAs(ctx context.Context, id string, as Replicable) (uint32, error) {
+	return t.rotate(ctx, id, func(VersionInfo) Replicable { return as })
+}
+
+func (t *Token) rotate(ctx context.Context, id string, as func(newest VersionInfo) Replicable) (uint32, error) {
 	info, err := t.Describe(ctx, id)
 	if err != nil {
 		return 0, err
@@ -76,7 +90,7 @@ func (t *Token) RotateKey(ctx context.Context, id string) (uint32, error) {
 		return 0, fmt.Errorf("key %s in token %s: %w: enable it first", id, t.name, ErrKeyDisabled)
 	}
 	newest := info.Newest()
-	d := t.generated(id, newest.Number, KeyUsage{Encrypt: newest.Encrypt, Decrypt: newest.Decrypt})
+	d := t.generated(id, newest.Number, KeyUsage{Encrypt: newest.Encrypt, Decrypt: newest.Decrypt, Replicable: as(newest)})
 	return d.mark.version, t.create(ctx, []*draft{d}, nil, func() {})
 }
 
@@ -109,6 +123,9 @@ func (w *worker) create(ctx context.Context, drafts []*draft, made *tally) error
 	before, err := w.objectsOf(drafts, nil)
 	if err != nil {
 		return err
+	}
+	if w.t.profile.HalfKeys {
+		w.sweepStaged()
 	}
 	groups := byLabel(before)
 	for _, d := range drafts {

@@ -46,6 +46,12 @@ var (
 	ErrClosed = errors.New("token is closed")
 	// ErrUnsupported: the token cannot do what was asked.
 	ErrUnsupported = errors.New("not supported by the token")
+	// ErrNotReplicable: the key may not leave its token in the way that was asked
+	// for.
+	ErrNotReplicable = errors.New("key is not replicable")
+	// ErrKeysDiffer: two tokens have different keys as the same version of the same
+	// id.
+	ErrKeysDiffer = errors.New("keys differ")
 	// ErrRootKey: the root key of a vault is gone from the token, or the token
 	// does not permit its use any more, so that nothing wrapped under it opens.
 	ErrRootKey = errors.New("root key is not usable")
@@ -102,7 +108,9 @@ func isHandleGone(err error) bool {
 }
 
 // isSessionLost reports whether err says that the session, or its login, is no
-// more, as after a restart of the token.
+// more, as after a restart of the token; with it all others went, or are not to be
+// trusted.
 func isSessionLost(err error) bool {
-	return isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN)
+	return isModuleGone(err) || isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SLOT_ID_INVALID)
 }

@@ -37,6 +37,9 @@ type version struct {
 	number uint32
 	handle pkcs11.ObjectHandle
 	ckaID  []byte // as it was when the object was indexed
+	// epoch is the last one of sessionCount.losses in which the handle was seen to
+	// be this object's. After a loss a token may give it to another one.
+	epoch atomic.Uint64
 
 	uses   atomic.Uint32               // operations since the copy keeper last looked
 	sealed atomic.Uint64               // encryptions by this process, see countSeal
@@ -112,9 +115,13 @@ func (t *Token) find(ctx context.Context, id string) (*Key, error) {
 		}
 	}
 	if k.ambiguous {
-		return nil, fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
+		return nil, t.ambiguous(id)
 	}
 	return k, nil
+}
+
+func (t *Token) ambiguous(id string) error {
+	return fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
 }
 
 // Has reports whether the index has an external key with this id, without a
@@ -239,15 +246,15 @@ type object struct {
 
 // scan searches the token and replaces the index.
 func (t *Token) scan(ctx context.Context) error {
-	// To describe an object costs more than to find it, and what is known of
-	// one does not change: a label that is given to it later counts from the
-	// next start.
-	known := knownObjects(t.index.load())
 	var objects []object
+	var epoch uint64
 	err := t.doSearch(ctx, func(w *worker) error {
-		found, err := w.objects("", known)
+		// To describe an object costs more than to find it, and what is known of
+		// one does not change: a label that is given to it later counts from the
+		// next start.
+		found, err := w.objects("", knownObjects(t.index.load(), w.epoch))
 		if err == nil {
-			objects = found
+			objects, epoch = found, w.epoch
 		}
 		return err
 	})
@@ -257,56 +264,57 @@ func (t *Token) scan(ctx context.Context) error {
 	x := &t.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	keys := buildKeys(t, objects, knownVersions(x.load()))
+	keys := buildKeys(t, objects, knownVersions(x.load()), epoch)
 	x.keys.Store(&keys)
 	return nil
 }
 
-func knownObjects(keys map[string]*Key) map[pkcs11.ObjectHandle]object {
+// knownObjects returns the objects that are known to be under their handles.
+func knownObjects(keys map[string]*Key, epoch uint64) map[pkcs11.ObjectHandle]object {
 	known := make(map[pkcs11.ObjectHandle]object, len(keys))
 	for id, k := range keys {
 		for _, v := range k.versions {
-			known[v.handle] = object{handle: v.handle, label: id, ckaID: v.ckaID}
+			if v.epoch.Load() == epoch {
+				known[v.handle] = object{handle: v.handle, label: id, ckaID: v.ckaID}
+			}
 		}
 	}
 	return known
 }
 
-func knownVersions(keys map[string]*Key) map[pkcs11.ObjectHandle]*version {
-	known := make(map[pkcs11.ObjectHandle]*version, len(keys))
-	for _, k := range keys {
+// place of a version in the index.
+type indexed struct {
+	id     string
+	handle pkcs11.ObjectHandle
+}
+
+func knownVersions(keys map[string]*Key) map[indexed]*version {
+	known := make(map[indexed]*version, len(keys))
+	for id, k := range keys {
 		for _, v := range k.versions {
-			known[v.handle] = v
+			known[indexed{id, v.handle}] = v
 		}
 	}
 	return known
 }
 
-// buildKeys groups objects by label. Versions that are known keep their
-// counters and copies.
-func buildKeys(t *Token, objects []object, known map[pkcs11.ObjectHandle]*version) map[string]*Key {
-	keys := make(map[string]*Key, len(objects))
-	for _, o := range objects {
-		k := keys[o.label]
-		if k == nil {
-			k = &Key{token: t, id: o.label}
-			keys[o.label] = k
+// buildKeys groups objects, as they were found in an epoch, by label. Versions that
+// are known keep their counters and copies.
+func buildKeys(t *Token, objects []object, known map[indexed]*version, epoch uint64) map[string]*Key {
+	groups := byLabel(objects)
+	keys := make(map[string]*Key, len(groups))
+	for id, group := range groups {
+		group, _ = settle(group)
+		k := &Key{token: t, id: id, ambiguous: ambiguous(group), versions: make([]*version, 0, len(group))}
+		for _, o := range group {
+			v := known[indexed{id, o.handle}]
+			if v == nil || v.number != o.number || !bytes.Equal(v.ckaID, o.ckaID) {
+				v = &version{number: o.number, handle: o.handle, ckaID: o.ckaID}
+			}
+			v.epoch.Store(epoch)
+			k.versions = append(k.versions, v)
 		}
-		number := uint32(1) // a key without our mark is the first version of its id
-		if m, ok := parseMark(o.ckaID); ok {
-			number = m.version
-		}
-		v := known[o.handle]
-		if v == nil || v.number != number || !bytes.Equal(v.ckaID, o.ckaID) {
-			v = &version{number: number, handle: o.handle, ckaID: o.ckaID}
-		}
-		k.versions = append(k.versions, v)
-	}
-	for _, k := range keys {
-		slices.SortFunc(k.versions, func(a, b *version) int { return int(int64(a.number) - int64(b.number)) })
-		for i := 1; i < len(k.versions); i++ {
-			k.ambiguous = k.ambiguous || k.versions[i].number == k.versions[i-1].number
-		}
+		keys[id] = k
 	}
 	return keys
 }
@@ -334,12 +342,12 @@ func (t *Token) forget(id string, gone *version) {
 
 // enter adds an object that was just made to the index. A search that had begun
 // before may take it away again; whoever asks for it then causes another.
-func (t *Token) enter(o object) {
+func (t *Token) enter(o object, epoch uint64) {
 	x := &t.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	keys := maps.Clone(x.load())
-	for id, k := range buildKeys(t, []object{o}, nil) {
+	for id, k := range buildKeys(t, []object{o}, nil, epoch) {
 		keys[id] = k
 	}
 	x.keys.Store(&keys)
@@ -425,6 +433,23 @@ func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandl
 	return handles, w.fail("C_FindObjects", err)
 }
 
+// confirm makes sure that a handle still is that of a version, should the token have
+// lost its sessions since it was seen to be.
+func (w *worker) confirm(id string, v *version) error {
+	if v.epoch.Load() == w.epoch {
+		return nil
+	}
+	o, ok, err := w.describe(v.handle)
+	switch {
+	case err != nil:
+		return err
+	case !ok || o.label != id || !bytes.Equal(o.ckaID, v.ckaID):
+		return w.fail("C_GetAttributeValue", pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID))
+	}
+	v.epoch.Store(w.epoch)
+	return nil
+}
+
 // describe reads what the index needs of one object; ok is false for objects
 // that are not in it: of another length than 256 bits, without a label, or
 // hyok's own but for the resident keys of vaults.
@@ -443,17 +468,22 @@ func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) 
 		return o, false, w.fail("C_GetAttributeValue", err)
 	}
 	o.handle = h
+	size, marked := uint64(aes256KeyLength), false
 	for _, a := range attrs {
 		switch a.Type {
 		case pkcs11.CKA_LABEL:
 			o.label = string(a.Value)
 		case pkcs11.CKA_ID:
 			o.ckaID = a.Value
+			_, marked = parseMark(a.Value)
 		case pkcs11.CKA_VALUE_LEN:
-			if ulong(a.Value) != aes256KeyLength {
-				return o, false, nil
-			}
+			size = ulong(a.Value)
 		}
+	}
+	// SoftHSM2 does not tell the length of a key that was unwrapped: of one with
+	// our mark it is known.
+	if size != aes256KeyLength && (size != 0 || !marked) {
+		return o, false, nil
 	}
 	return o, o.label != "" && (!isReserved(o.label) || strings.HasPrefix(o.label, residentPrefix)), nil
 }

@@ -16,7 +16,25 @@ import (
 const MaxIDLength = 128
 
 // KeyUsage says what the token shall permit with a key.
-type KeyUsage struct{ Encrypt, Decrypt bool }
+type KeyUsage struct {
+	Encrypt, Decrypt bool
+	Replicable       Replicable
+}
+
+// Replicable says whether a key may leave its token, and then wrapped under which
+// keys. It is never given out in the clear (CKA_SENSITIVE).
+type Replicable int
+
+const (
+	// NotReplicable: the key never leaves the token (CKA_EXTRACTABLE is false).
+	NotReplicable Replicable = iota
+	// ReplicableByTrusted: under wrapping keys alone that the token's security
+	// officer has declared trusted (CKA_WRAP_WITH_TRUSTED).
+	ReplicableByTrusted
+	// ReplicableByAny: under any wrapping key. So whoever has the token's PIN can
+	// bring the key out under a wrapping key that he knows.
+	ReplicableByAny
+)
 
 // KeyInfo describes an external key as the token holds it now.
 type KeyInfo struct {
@@ -45,6 +63,27 @@ type VersionInfo struct {
 	NeverExtractable bool   `json:"neverExtractable"`
 	Local            bool   `json:"generatedInToken"`
 	Modifiable       bool   `json:"modifiable"`
+	WrapWithTrusted  bool   `json:"wrapWithTrustedOnly"`
+}
+
+// Replicable says whether this version may leave the token.
+func (v VersionInfo) Replicable() Replicable {
+	switch {
+	case !v.Extractable:
+		return NotReplicable
+	case v.WrapWithTrusted:
+		return ReplicableByTrusted
+	}
+	return ReplicableByAny
+}
+
+// replicable is Replicable for what follows this version: hyok makes no key
+// extractable because another program did.
+func (v VersionInfo) replicable() Replicable {
+	if !v.Marked {
+		return NotReplicable
+	}
+	return v.Replicable()
 }
 
 // ValidateID reports whether id can be an external key id: 1 to 128 of
@@ -68,6 +107,7 @@ func ValidateID(id string) error {
 type numbered struct {
 	number uint32
 	handle pkcs11.ObjectHandle
+	ckaID  []byte
 }
 
 // byLabel groups objects by their label, each group in ascending order.
@@ -78,7 +118,7 @@ func byLabel(objects []object) map[string][]numbered {
 		if m, marked := parseMark(o.ckaID); marked {
 			number = m.version
 		}
-		groups[o.label] = append(groups[o.label], numbered{number, o.handle})
+		groups[o.label] = append(groups[o.label], numbered{number, o.handle, o.ckaID})
 	}
 	for _, group := range groups {
 		slices.SortFunc(group, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
@@ -108,7 +148,7 @@ func (w *worker) unambiguous(id string) ([]numbered, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(found) == 0 {
+	if found, _ = settle(found); len(found) == 0 {
 		return nil, w.t.notFound(id)
 	}
 	if ambiguous(found) {
@@ -140,21 +180,7 @@ func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 // Permissions asks the token what it permits with the newest version of the key
 // and whether it is disabled, at the price of reading one object.
 func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, err error) {
-	var p permissions
-	err = k.use(ctx, k.Newest(), func() operation {
-		// The token object itself: a copy does not know what happened since.
-		return operation{run: func(w *worker, v *version) error {
-			read, err := w.permissions(v.handle)
-			if err == nil {
-				p = read
-			}
-			return err
-		}}
-	})
-	if err != nil {
-		return KeyUsage{}, false, err // the call may still write to p
-	}
-	return KeyUsage{Encrypt: p.encrypt, Decrypt: p.decrypt}, p.mark.disabled, nil
+	return k.VersionPermissions(ctx, k.Newest())
 }
 
 // Keys asks the token for the present state of all external keys, sorted by id.
@@ -202,6 +228,7 @@ func (w *worker) keysOnce() ([]KeyInfo, error) {
 
 // keyInfo describes the key whose versions, at least one, are given.
 func (w *worker) keyInfo(id string, found []numbered) (KeyInfo, error) {
+	found, _ = settle(found)
 	info := KeyInfo{ID: id, Token: w.t.name, Ambiguous: ambiguous(found), Versions: make([]VersionInfo, 0, len(found))}
 	for _, o := range found {
 		v, err := w.versionInfo(o)
@@ -223,7 +250,7 @@ func (w *worker) versionInfo(o numbered) (VersionInfo, error) {
 	into := map[uint]*bool{
 		pkcs11.CKA_SENSITIVE: &v.Sensitive, pkcs11.CKA_EXTRACTABLE: &v.Extractable,
 		pkcs11.CKA_ALWAYS_SENSITIVE: &v.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &v.NeverExtractable,
-		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable,
+		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable, pkcs11.CKA_WRAP_WITH_TRUSTED: &v.WrapWithTrusted,
 	}
 	var wanted []*pkcs11.Attribute
 	for attribute := range into {
@@ -286,68 +313,6 @@ func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error 
 	return t.refresh(ctx, true)
 }
 
-// SetEnabled disables all versions of a key, or enables them again. Disabling
-// withdraws CKA_ENCRYPT and CKA_DECRYPT, so that it holds for every user of the
-// token, and marks the key with what to give back.
-func (t *Token) SetEnabled(ctx context.Context, id string, enabled bool) error {
-	if isReserved(id) {
-		return t.notFound(id)
-	}
-	return t.admin(ctx, func(w *worker) error {
-		found, err := w.unambiguous(id)
-		if err != nil {
-			return err
-		}
-		for _, o := range found {
-			p, err := w.permissions(o.handle)
-			if err != nil {
-				return err
-			}
-			if p.mark.disabled != enabled {
-				continue // as it should be
-			}
-			if err := w.setAttributes(o.handle, switched(p, enabled)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// switched returns the attributes that disable a key with permissions p or
-// enable it again.
-func switched(p permissions, enabled bool) []*pkcs11.Attribute {
-	m, usage := p.mark, KeyUsage{}
-	var id []byte
-	switch {
-	case enabled && m.adopted:
-		usage, id = KeyUsage{m.encrypt, m.decrypt}, m.rest
-	case enabled:
-		usage = KeyUsage{m.encrypt, m.decrypt}
-		m.disabled, m.encrypt, m.decrypt = false, false, false
-		id = m.bytes()
-	default:
-		if !p.marked {
-			m = mark{version: 1, adopted: true, rest: p.ckaID}
-		}
-		m.disabled, m.encrypt, m.decrypt = true, p.encrypt, p.decrypt
-		id = m.bytes()
-	}
-	return []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, usage.Encrypt),
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, usage.Decrypt),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, id),
-	}
-}
-
-func (w *worker) setAttributes(h pkcs11.ObjectHandle, attrs []*pkcs11.Attribute) error {
-	err := w.t.module.ctx.SetAttributeValue(w.session, h, attrs)
-	if isCode(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_ATTRIBUTE_READ_ONLY) {
-		return fmt.Errorf("token %s: %w: the key's attributes cannot be changed (CKA_MODIFIABLE is false, or the token forbids it): destroy the key, or take it out of its key store, to stop its use", w.t.name, ErrUnsupported)
-	}
-	return w.fail("C_SetAttributeValue", err)
-}
-
 // aesTemplate returns the attributes of an AES-256 key.
 func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) []*pkcs11.Attribute {
 	template := []*pkcs11.Attribute{
@@ -358,7 +323,7 @@ func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) [
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, onToken),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, usage.Replicable != NotReplicable),
 		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, true), // or its usage could not be withdrawn
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, usage.Encrypt),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, usage.Decrypt),
@@ -367,6 +332,9 @@ func aesTemplate(label string, m mark, usage KeyUsage, onToken, copyable bool) [
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
+	}
+	if usage.Replicable == ReplicableByTrusted {
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_WRAP_WITH_TRUSTED, true))
 	}
 	if copyable {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_COPYABLE, true))

@@ -11,7 +11,7 @@ import (
 //	"hyok"  4 bytes
 //	0x01    format
 //	version 4 bytes, big-endian, from 1
-//	flags   1 byte
+//	flags   1 byte; two of its bits count the changes, modulo 4
 //	rest    8 random bytes, or the CKA_ID that the key had before
 //
 // The random bytes tell apart two keys that two processes made as the same
@@ -22,7 +22,10 @@ type mark struct {
 	encrypt  bool // while disabled: CKA_ENCRYPT to give back
 	decrypt  bool // while disabled: CKA_DECRYPT to give back
 	adopted  bool // the key was not made by hyok; rest is its former CKA_ID
-	rest     []byte
+	// changes counts, modulo 4, how often the key was disabled or enabled: of two
+	// objects of one key it tells the newer one.
+	changes byte
+	rest    []byte
 }
 
 const (
@@ -33,6 +36,9 @@ const (
 	flagEncrypt
 	flagDecrypt
 	flagAdopted
+
+	changesShift = 4
+	changesMask  = 3
 )
 
 // newMark returns the mark of a key that hyok makes.
@@ -49,7 +55,7 @@ func parseMark(id []byte) (mark, bool) {
 	}
 	version := binary.BigEndian.Uint32(id[len(markPrefix):])
 	flags := id[markSize-1]
-	if version == 0 || flags&^(flagDisabled|flagEncrypt|flagDecrypt|flagAdopted) != 0 {
+	if version == 0 || flags&^(flagDisabled|flagEncrypt|flagDecrypt|flagAdopted|changesMask<<changesShift) != 0 {
 		return mark{}, false
 	}
 	return mark{
@@ -58,13 +64,14 @@ func parseMark(id []byte) (mark, bool) {
 		encrypt:  flags&flagEncrypt != 0,
 		decrypt:  flags&flagDecrypt != 0,
 		adopted:  flags&flagAdopted != 0,
+		changes:  flags >> changesShift & changesMask,
 		rest:     bytes.Clone(id[markSize:]),
 	}, true
 }
 
 // bytes returns the CKA_ID that carries m.
 func (m mark) bytes() []byte {
-	var flags byte
+	flags := m.changes & changesMask << changesShift
 	for _, f := range []struct {
 		set bool
 		bit byte

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 
@@ -26,6 +27,10 @@ type module struct {
 	path string
 	refs int  // guarded by Modules.mu
 	ours bool // we initialized it, so we finalize it
+
+	users  map[*Token]bool // open tokens; guarded by Modules.mu
+	calls  sync.RWMutex    // held for reading by who calls the module, for writing by Modules.reset
+	resets atomic.Uint64
 
 	gatesMu sync.Mutex
 	gates   map[uint]gate // by slot; guarded by gatesMu
@@ -81,7 +86,10 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 		m, err := ms.acquire(u.ModulePath)
 		var info TokenInfo
 		if err == nil {
-			if info, err = m.find(u); err != nil {
+			m.calls.RLock()
+			info, err = m.find(u)
+			m.calls.RUnlock()
+			if err != nil {
 				err = errors.Join(err, ms.release(m))
 			}
 		}
@@ -121,6 +129,22 @@ func (ms *Modules) release(m *module) error {
 	return nil
 }
 
+// enlist and dismiss tell the module which tokens are open, see reset.
+func (ms *Modules) enlist(m *module, t *Token) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.users == nil {
+		m.users = map[*Token]bool{}
+	}
+	m.users[t] = true
+}
+
+func (ms *Modules) dismiss(m *module, t *Token) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	delete(m.users, t)
+}
+
 // loaded reports whether the module at path is in use.
 func (ms *Modules) loaded(path string) bool {
 	resolved, err := filepath.EvalSymlinks(path)
@@ -156,10 +180,13 @@ func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.calls.RLock()
 	infos, err := m.tokens()
+	m.calls.RUnlock()
 	return infos, errors.Join(err, ms.release(m))
 }
 
+// tokens lists the tokens of the module. The caller holds calls for reading.
 func (m *module) tokens() ([]TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
@@ -245,6 +272,8 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 		return info, err
 	}
 	defer func() { err = errors.Join(err, ms.release(m)) }()
+	m.calls.RLock()
+	defer m.calls.RUnlock()
 	infos, err := m.tokens()
 	if err != nil {
 		return info, err

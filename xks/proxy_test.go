@@ -103,7 +103,7 @@ func startProxyWith(t *testing.T, change func(*Config), options *TLSOptions, roo
 }
 
 // serveOn serves a handler on a free port until the test ends.
-func serveOn(t *testing.T, handler http.Handler, options ListenerOptions) *Listener {
+func serveOn(t testing.TB, handler http.Handler, options ListenerOptions) *Listener {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -308,7 +308,7 @@ type testCA struct {
 	pool *x509.CertPool
 }
 
-func newTestCA(t *testing.T) *testCA {
+func newTestCA(t testing.TB) *testCA {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
@@ -329,7 +329,7 @@ func newTestCA(t *testing.T) *testCA {
 	return ca
 }
 
-func newECKey(t *testing.T) *ecdsa.PrivateKey {
+func newECKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -338,7 +338,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func (ca *testCA) issue(t *testing.T, name string) tls.Certificate {
+func (ca *testCA) issue(t testing.TB, name string) tls.Certificate {
 	t.Helper()
 	key := newECKey(t)
 	template := &x509.Certificate{

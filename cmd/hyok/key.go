@@ -21,6 +21,7 @@ the XksKeyId of a KMS key. A key has versions: the newest one encrypts, all decr
 		newKeyListCommand(data, format),
 		newKeyShowCommand(data, format),
 		newKeyRotateCommand(data, format),
+		newKeyReplicateCommand(data, format),
 		newKeyDisableCommand(data, format),
 		newKeyEnableCommand(data, format),
 		newKeyDestroyCommand(data, format),
@@ -125,7 +126,8 @@ func newKeyShowCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Short: "Show the versions of a key with the token's word on each",
 		Long: `Shows what the token itself says of each version of a key, as evidence for an audit: that
 it is sensitive and cannot be extracted, that this has always been so, and that it was
-generated in the token. An attribute that the token does not tell counts as "no".`,
+generated in the token. REPLICABLE says whether it may leave the token wrapped under another
+key, see 'hyok key replicate'. An attribute that the token does not tell counts as "no".`,
 		Example: `  $ hyok key show prod-1
   ID      prod-1
   TOKEN   main
@@ -139,6 +141,7 @@ generated in the token. An attribute that the token does not tell counts as "no"
   ALWAYS SENSITIVE           yes
   EXTRACTABLE                no
   NEVER EXTRACTABLE          yes
+  REPLICABLE                 no
   GENERATED IN THE TOKEN     yes
   USAGE CAN BE WITHDRAWN     yes
   MARKED AS MANAGED BY HYOK  yes`,
@@ -179,6 +182,7 @@ func printKey(cmd *cobra.Command, k keystore.KeyInfo) error {
 			{"USAGE", usageText(v)}, {"STATUS", status},
 			{"SENSITIVE", yesNo(v.Sensitive)}, {"ALWAYS SENSITIVE", yesNo(v.AlwaysSensitive)},
 			{"EXTRACTABLE", yesNo(v.Extractable)}, {"NEVER EXTRACTABLE", yesNo(v.NeverExtractable)},
+			{"REPLICABLE", replicableText(v.Replicable())},
 			{"GENERATED IN THE TOKEN", yesNo(v.Local)}, {"USAGE CAN BE WITHDRAWN", yesNo(v.Modifiable)},
 			{"MARKED AS MANAGED BY HYOK", yesNo(v.Marked)},
 		})

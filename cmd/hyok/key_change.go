@@ -45,18 +45,20 @@ func changeKey(cmd *cobra.Command, flags *tokenFlags, format outputFormat, chang
 
 func newKeyRotateCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 	flags := tokenFlags{dataFlags: data}
+	var replicable replicableFlag
 	cmd := &cobra.Command{
 		Use:   "rotate ID",
 		Short: "Make a new version of a key, which encrypts from then on",
 		Long: `Generates a new version of a key in the token. New encryptions use it; what was encrypted
-before stays readable by the versions before, which stay too. AWS KMS sees no change.`,
+before stays readable by the versions before, which stay too. AWS KMS sees no change. The
+new version is as replicable as the one before, unless --replicable says otherwise.`,
 		Example: `  $ hyok key rotate prod-1
   Key prod-1 in the token main has the new version 2.
   A running server encrypts under it within 10s, later if the token is very full, or at once on SIGHUP.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeKey(cmd, &flags, *format, func(ctx context.Context, tok *keystore.Token) (keyView, string, error) {
-				n, err := tok.RotateKey(ctx, args[0])
+				n, err := rotateKey(ctx, cmd, tok, args[0], replicable)
 				text := fmt.Sprintf("Key %s in the token %s has the new version %d.\nA running server encrypts under it within %v, later if the token is very full, or at once on SIGHUP.",
 					args[0], tok.Name(), n, keystore.SearchInterval.Round(time.Second))
 				return keyView{ID: args[0], Version: n}, text, err
@@ -64,7 +66,15 @@ before stays readable by the versions before, which stay too. AWS KMS sees no ch
 		},
 	}
 	flags.addToken(cmd, onlyToken)
+	replicable.add(cmd, "whether the new version may leave the token wrapped: yes, trusted (under trusted wrapping keys alone) or no (default as the version before)")
 	return cmd
+}
+
+func rotateKey(ctx context.Context, cmd *cobra.Command, tok *keystore.Token, id string, as replicableFlag) (uint32, error) {
+	if cmd.Flags().Changed(replicableName) {
+		return tok.RotateKeyAs(ctx, id, keystore.Replicable(as))
+	}
+	return tok.RotateKey(ctx, id)
 }
 
 func newKeyDisableCommand(data *dataFlags, format *outputFormat) *cobra.Command {

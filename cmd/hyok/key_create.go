@@ -18,14 +18,16 @@ import (
 // newKeyFlags are the flags of the commands that make keys.
 type newKeyFlags struct {
 	tokenFlags
-	usage string
-	store string
+	usage      string
+	replicable replicableFlag
+	store      string
 }
 
 // add adds the flags to cmd.
 func (f *newKeyFlags) add(cmd *cobra.Command) {
 	f.addToken(cmd, "configured token to make the key in (default the only one)")
 	cmd.Flags().StringVar(&f.usage, "usage", "encrypt,decrypt", "what the token shall permit: encrypt,decrypt or encrypt or decrypt or none")
+	f.replicable.add(cmd, "let the key leave the token wrapped: yes, trusted (under trusted wrapping keys alone) or no (default no)")
 	cmd.Flags().StringVar(&f.store, "store", "", "key store to whose list the key is added")
 	// These fail for an unknown flag only.
 	_ = cmd.RegisterFlagCompletionFunc("usage", cobra.FixedCompletions([]string{"encrypt,decrypt", "encrypt", "decrypt", "none"}, cobra.ShellCompDirectiveNoFileComp))
@@ -49,6 +51,7 @@ func (f *newKeyFlags) check(ids []string) (*newKeys, error) {
 	if err != nil {
 		return nil, err
 	}
+	usage.Replicable = keystore.Replicable(f.replicable)
 	seen := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		if err := keystore.ValidateID(id); err != nil {
@@ -163,7 +166,8 @@ func newKeyCreateCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Use:   "create ID...",
 		Short: "Generate keys in a token",
 		Long: `Generates AES-256 keys in a token: sensitive, never extractable, for encryption and
-decryption at most. With --count N the id is a prefix: ID-1 to ID-N are made. With --store
+decryption at most. With --replicable they may leave it wrapped under another key, so that
+'hyok key replicate' can copy them to a second token. With --count N the id is a prefix: ID-1 to ID-N are made. With --store
 the ids are also added to the key store's list in the configuration.`,
 		Example: `  $ hyok key create orders invoices --store prod
   2 keys, orders to invoices, were made in the token main.

@@ -82,7 +82,12 @@ func (f *tokenFlags) use(cmd *cobra.Command, run func(context.Context, *keystore
 
 // withToken opens a token for run and closes it afterwards. The end of cmd's
 // context ends whatever waits for the token.
-func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(context.Context, *keystore.Token) error) (err error) {
+func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(context.Context, *keystore.Token) error) error {
+	return withTokens(cmd, c, []*config.Token{t}, func(ctx context.Context, open []*keystore.Token) error { return run(ctx, open[0]) })
+}
+
+// withTokens is withToken for several tokens at once.
+func withTokens(cmd *cobra.Command, c *config.Config, tokens []*config.Token, run func(context.Context, []*keystore.Token) error) (err error) {
 	ctx := cmd.Context()
 	defer func() {
 		if err != nil && ctx.Err() != nil {
@@ -94,25 +99,40 @@ func withToken(cmd *cobra.Command, c *config.Config, t *config.Token, run func(c
 	}
 	log := quietLogger(ctx, cmd.ErrOrStderr())
 	proxy.KeepTokens(log)
-	options, err := proxy.TokenOptions(c, t, log)
-	if err != nil {
-		return err
-	}
-	if options.PIN, err = pinFunc(cmd, t.Name, options.URI, options.PIN); err != nil {
-		return err
-	}
-	tok, err := keystore.Open(ctx, new(keystore.Modules), options)
-	if err != nil {
-		return err
-	}
+	modules := new(keystore.Modules)
+	open := make([]*keystore.Token, 0, len(tokens))
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		if closeErr := tok.Close(closing); ctx.Err() == nil { // else what hangs was left behind on purpose
-			err = errors.Join(err, closeErr)
+		for _, tok := range open {
+			if closeErr := tok.Close(closing); ctx.Err() == nil { // else what hangs was left behind on purpose
+				err = errors.Join(err, closeErr)
+			}
 		}
 	}()
-	return run(ctx, tok)
+	for _, t := range tokens {
+		options, err := commandOptions(cmd, c, t, log)
+		if err != nil {
+			return err
+		}
+		tok, err := keystore.Open(ctx, modules, options)
+		if err != nil {
+			return err
+		}
+		open = append(open, tok)
+	}
+	return run(ctx, open)
+}
+
+// commandOptions returns the options that open a token for a command, which may
+// have to ask for the PIN.
+func commandOptions(cmd *cobra.Command, c *config.Config, t *config.Token, log *slog.Logger) (keystore.Options, error) {
+	options, err := proxy.TokenOptions(c, t, log)
+	if err != nil {
+		return options, err
+	}
+	options.PIN, err = pinFunc(cmd, t.Name, options.URI, options.PIN)
+	return options, err
 }
 
 // quietLogger lets warnings and errors through until ctx ends: what is left

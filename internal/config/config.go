@@ -84,10 +84,11 @@ type TLS struct {
 	ClientSubjects []string
 }
 
-// Limits bounds the work of the XKS proxy.
+// Limits bounds the work of the XKS proxy, and the connections to every listener.
 type Limits struct {
 	Deadline    time.Duration // for one request
 	MaxInFlight int
+	Connections int           // to each listener, those of the KMS included; 0: as many as the process has file descriptors for
 	Drain       time.Duration // for requests under way when the process ends
 }
 

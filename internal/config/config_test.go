@@ -69,7 +69,7 @@ listeners:
     plain_http: true
     behind_tls_terminator: true
 operations: {address: 127.0.0.1:9443}
-limits: {deadline: 150ms, max_in_flight: 64, drain: 1m}
+limits: {deadline: 150ms, max_in_flight: 64, connections: 100, drain: 1m}
 health: {interval: 5s}
 log: {level: debug, ciphertext: true}
 kms:
@@ -224,7 +224,7 @@ func TestLoadFull(t *testing.T) {
 			ProxyCA: in("tls/proxies.crt"), Cache: 64, Deadline: 3 * time.Second, MaxInFlight: 32,
 		},
 		Operations: "127.0.0.1:9443",
-		Limits:     Limits{150 * time.Millisecond, 64, time.Minute},
+		Limits:     Limits{150 * time.Millisecond, 64, 100, time.Minute},
 		Health:     Health{5 * time.Second},
 		Log:        Log{slog.LevelDebug, true},
 	}
@@ -245,7 +245,7 @@ func TestLoadDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Limits{200 * time.Millisecond, 512, 10 * time.Second}); c.Limits != want {
+	if want := (Limits{200 * time.Millisecond, 512, 0, 10 * time.Second}); c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)
 	}
 	if want := (Health{10 * time.Second}); c.Health != want {

@@ -102,10 +102,11 @@ func (p *parser) config(v value, c *Config) {
 }
 
 func (p *parser) rest(m func(string) value, c *Config) {
-	limits := m("limits").members("deadline", "max_in_flight", "drain")
+	limits := m("limits").members("deadline", "max_in_flight", "connections", "drain")
 	c.Limits = Limits{
 		Deadline:    limits("deadline").duration(10*time.Millisecond, 10*time.Second, 200*time.Millisecond),
 		MaxInFlight: limits("max_in_flight").integer(1, 65536, 512),
+		Connections: limits("connections").integer(1, 1<<20, 0),
 		Drain:       limits("drain").duration(0, 10*time.Minute, 10*time.Second),
 	}
 	health := m("health").members("interval")

@@ -18,6 +18,7 @@ import (
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/telemetry"
 	"github.com/hyok-kms/hyok/keystore"
+	"github.com/hyok-kms/hyok/keystore/group"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -40,6 +41,7 @@ type Proxy struct {
 	mu       sync.Mutex // serialises Reload and Shutdown
 	config   *config.Config
 	tokens   map[string]*openToken
+	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	closing  sync.WaitGroup // tokens that a reload has put out of use
 	current  atomic.Pointer[serviceState]
@@ -60,7 +62,7 @@ type storeLimiter struct {
 // serviceState is what probes and metrics need of the configuration in force.
 type serviceState struct {
 	tokens []*keystore.Token
-	stores map[string][]*keystore.Token
+	stores map[string]*group.Group
 }
 
 // Start opens the tokens and serves. It returns when every listener is open,
@@ -92,7 +94,13 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	p.tokens = tokens
-	x, limiters := p.serverConfig(c, tokens)
+	groups, err := p.openGroups(c, tokens)
+	if err != nil {
+		return err
+	}
+	p.startGroups(groups)
+	p.groups = groups
+	x, limiters := p.serverConfig(c, tokens, groups)
 	p.limiters = limiters
 	if len(c.Listeners) > 0 {
 		if p.server, err = xks.NewServer(x, p.log, p.metrics.Observe); err != nil {
@@ -107,9 +115,11 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
+	p.metrics.WatchGroups(p.groupStats)
 	if err := p.listen(c); err != nil {
 		return err
 	}
+	p.metrics.WatchListeners(p.listeners)
 	if c.Operations == "" {
 		return nil
 	}
@@ -173,7 +183,7 @@ func (p *Proxy) retire(old, kept map[string]*openToken) {
 }
 
 // serverConfig translates the configuration for the server.
-func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xks.Config, map[string]*storeLimiter) {
+func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken, groups map[string]*storeGroup) (xks.Config, map[string]*storeLimiter) {
 	x := xks.Config{
 		Deadline: c.Limits.Deadline, MaxInFlight: c.Limits.MaxInFlight, LogCiphertext: c.Log.Ciphertext,
 		ProxyModel: "hyok XKS proxy " + p.version,
@@ -181,7 +191,7 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xk
 	limiters := map[string]*storeLimiter{}
 	for i := range c.Stores {
 		s := &c.Stores[i]
-		store := newStore(s, &storeKeys{storeTokens(s, tokens)})
+		store := newStore(s, &storeKeys{groups[s.Name].Group})
 		store.EKMVendor = tokens[s.Tokens[0]].Info().Manufacturer
 		if s.RateLimit != nil {
 			l := p.limiters[s.Name]
@@ -253,16 +263,14 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	x, limiters := p.serverConfig(c, tokens)
-	err = p.reloadKMS(c)
-	if err == nil && p.server != nil {
-		err = p.server.Reload(x)
-	}
+	groups, limiters, err := p.reloadStores(c, tokens)
 	if err != nil {
 		p.retire(tokens, p.tokens)
 		return err
 	}
+	connections := p.connectionLimit(c)
 	for i, o := range options {
+		p.listeners[i].SetConnections(connections)
 		if o == nil {
 			continue
 		}
@@ -272,11 +280,35 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 			p.log.Error("a listener keeps its former certificate", "address", listeners[i].Address, "error", err)
 		}
 	}
-	old := p.tokens
-	p.tokens, p.limiters, p.config = tokens, limiters, c
+	old, oldGroups := p.tokens, p.groups
+	p.tokens, p.groups, p.limiters, p.config = tokens, groups, limiters, c
 	p.publish(c)
+	p.retireGroups(oldGroups, groups)
 	p.retire(old, tokens)
 	return nil
+}
+
+// reloadStores puts the key stores of c in force. On an error nothing has changed.
+func (p *Proxy) reloadStores(c *config.Config, tokens map[string]*openToken) (map[string]*storeGroup, map[string]*storeLimiter, error) {
+	groups, err := p.openGroups(c, tokens)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, limiters := p.serverConfig(c, tokens, groups)
+	if p.server != nil {
+		err = x.Validate()
+	}
+	if err == nil {
+		err = p.reloadKMS(c)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p.startGroups(groups)
+	if p.server != nil {
+		err = p.server.Reload(x)
+	}
+	return groups, limiters, err
 }
 
 // Refresh searches all tokens for keys now.
@@ -285,17 +317,18 @@ func (p *Proxy) Refresh(ctx context.Context) error {
 	for _, t := range p.Tokens() {
 		errs = append(errs, t.Refresh(ctx))
 	}
+	p.refreshGroups(ctx)
 	return errors.Join(errs...)
 }
 
 // publish shows probes and metrics the tokens in force.
 func (p *Proxy) publish(c *config.Config) {
-	s := &serviceState{stores: map[string][]*keystore.Token{}}
+	s := &serviceState{stores: map[string]*group.Group{}}
 	for _, settings := range xksTokens(c) {
 		s.tokens = append(s.tokens, p.tokens[settings.Name].Token)
 	}
-	for i := range c.Stores {
-		s.stores[c.Stores[i].Name] = storeTokens(&c.Stores[i], p.tokens)
+	for name, g := range p.groups {
+		s.stores[name] = g.Group
 	}
 	p.current.Store(s)
 }
@@ -319,8 +352,8 @@ func (p *Proxy) Ready() error {
 		return errors.New("the proxy is shutting down")
 	}
 	var errs []error
-	for name, tokens := range p.current.Load().stores {
-		if !slices.ContainsFunc(tokens, func(t *keystore.Token) bool { return t.Health().State != keystore.Unavailable }) {
+	for name, g := range p.current.Load().stores {
+		if !slices.ContainsFunc(g.Health(), func(m group.MemberHealth) bool { return m.Health.State != keystore.Unavailable }) {
 			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
 		}
 	}
@@ -385,6 +418,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if p.kms != nil {
 		stuck = p.kms.close(closing)
 	}
+	p.closeGroups()
 	for _, t := range p.tokens {
 		stuck = errors.Join(stuck, t.Close(closing))
 	}
