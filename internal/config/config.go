@@ -37,6 +37,7 @@ type Token struct {
 	Profile       string
 	Sessions      int
 	AllowPINValue bool
+	Isolated      bool // the module is loaded into a process of its own
 }
 
 // Store is a key store of the XKS proxy.

@@ -130,7 +130,7 @@ func (p *parser) token(e entry) Token {
 	if err := ValidateName(e.key.node.Value); err != nil {
 		e.key.fail("%s", err)
 	}
-	m := e.members("uri", "profile", "sessions", "allow_pin_value")
+	m := e.members("uri", "profile", "sessions", "allow_pin_value", "isolation")
 	e.required(m("uri"))
 	t := Token{
 		Name:          e.key.node.Value,
@@ -138,6 +138,15 @@ func (p *parser) token(e entry) Token {
 		Profile:       "softhsm2",
 		Sessions:      m("sessions").integer(1, 1024, 0),
 		AllowPINValue: m("allow_pin_value").boolean(),
+	}
+	if isolation := m("isolation"); isolation.given() {
+		isolation.text(func(s string) error {
+			t.Isolated = s == "process"
+			if s != "process" && s != "none" {
+				return errors.New("must be none or process")
+			}
+			return nil
+		})
 	}
 	if profile := m("profile"); profile.given() {
 		t.Profile = profile.text(p.checkProfile)
