@@ -112,7 +112,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openKMS(ctx, c); err != nil {
 			return err
 		}
-		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken)
+		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken, p.kms.engine.HoldsBack)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
 	p.metrics.WatchGroups(p.groupStats)

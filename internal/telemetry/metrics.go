@@ -85,20 +85,25 @@ func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
 }
 
 // WatchKMS adds the figures of the embedded KMS's key material when somebody
-// looks, and whether its database refuses changes.
-func (m *Metrics) WatchKMS(stats func() keystore.VaultStats, broken func() bool) {
+// looks, whether its database refuses changes, and whether it holds back what is
+// due by date.
+func (m *Metrics) WatchKMS(stats func() keystore.VaultStats, broken, holdsBack func() bool) {
 	gauge := func(name, help string, value func(keystore.VaultStats) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) }))
 	}
 	counter := func(name, help string, value func(keystore.VaultStats) uint64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(stats())) }))
 	}
-	gauge("hyok_kms_database_broken", "1 while the database refuses changes until a restart, else 0.", func(keystore.VaultStats) float64 {
-		if broken() {
-			return 1
-		}
-		return 0
-	})
+	flag := func(name, help string, is func() bool) {
+		gauge(name, help, func(keystore.VaultStats) float64 {
+			if is() {
+				return 1
+			}
+			return 0
+		})
+	}
+	flag("hyok_kms_database_broken", "1 while the database refuses changes until a restart, else 0.", broken)
+	flag("hyok_kms_schedule_held_back", "1 while nothing is deleted or rotated by date, because the clock has not gone steadily for an hour, else 0.", holdsBack)
 	gauge("hyok_kms_keys_cached", "Wrapped keys that are kept unwrapped in the token.", func(s keystore.VaultStats) float64 { return float64(s.Cached) })
 	gauge("hyok_kms_kill_switch_seconds", "Longest time that wrapped keys were ever used without the root key being looked at: the measured delay of the kill switch.",
 		func(s keystore.VaultStats) float64 { return s.RootAge.Seconds() })
