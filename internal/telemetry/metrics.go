@@ -18,6 +18,8 @@ type Metrics struct {
 	kms      *prometheus.HistogramVec
 	reloads  *prometheus.CounterVec
 	loadedAt prometheus.Gauge
+	jumps    prometheus.Counter
+	dates    *dateCollector
 }
 
 // NewMetrics returns empty metrics for this version of hyok.
@@ -43,13 +45,18 @@ func NewMetrics(version string) *Metrics {
 			Name: "hyok_config_loaded_timestamp_seconds",
 			Help: "When the configuration in force was loaded.",
 		}),
+		jumps: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hyok_clock_jumps_total",
+			Help: "Times that the wall clock jumped by two seconds or more against the monotonic clock.",
+		}),
+		dates: newDateCollector(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "hyok_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
 	m.loadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.requests, m.kms, m.reloads, m.loadedAt, info,
+	m.registry.MustRegister(m.requests, m.kms, m.reloads, m.loadedAt, m.jumps, m.dates, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -73,6 +80,9 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.reloads.WithLabelValues("ok").Inc()
 	m.loadedAt.SetToCurrentTime()
 }
+
+// ClockJumped counts a jump of the wall clock.
+func (m *Metrics) ClockJumped() { m.jumps.Inc() }
 
 // Watch adds the figures of the tokens that are open when somebody looks, and
 // the number of requests in flight.
