@@ -379,6 +379,9 @@ func (p *Proxy) inFlight() int {
 	return p.server.InFlight()
 }
 
+// WatchLog shows operators how many lines of the log were lost. It is called once.
+func (p *Proxy) WatchLog(lost func() uint64) { p.metrics.WatchLog(lost) }
+
 // Handler returns what the XKS listeners serve.
 func (p *Proxy) Handler() http.Handler { return p.server }
 

@@ -81,6 +81,13 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.loadedAt.SetToCurrentTime()
 }
 
+// WatchLog adds the number of lines of the log that were lost.
+func (m *Metrics) WatchLog(lost func() uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "hyok_log_lines_lost_total", Help: "Lines of the log that its output did not take: a full disk, or a reader that is stuck.",
+	}, func() float64 { return float64(lost()) }))
+}
+
 // ClockJumped counts a jump of the wall clock.
 func (m *Metrics) ClockJumped() { m.jumps.Inc() }
 
