@@ -111,9 +111,13 @@ func (h workingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer body.done()
 	if r.Body == http.NoBody {
 		body.whole()
-	} else {
-		r.Body = body
+		h.Handler.ServeHTTP(w, r)
+		return
 	}
+	// A copy, since net/http looks at the body of its own to know what of it has to
+	// be read before the next request, and whether that will ever be sent.
+	r = r.WithContext(r.Context())
+	r.Body = body
 	h.Handler.ServeHTTP(w, r)
 }
 
