@@ -114,8 +114,9 @@ func (h workingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Handler.ServeHTTP(w, r)
 		return
 	}
-	// A copy, since net/http looks at the body of its own to know what of it has to
-	// be read before the next request, and whether that will ever be sent.
+	// A copy, since net/http looks at the body of its own to know what of it was not
+	// read and whether that will ever be sent, and lingers before it closes, so that
+	// the peer gets the answer.
 	r = r.WithContext(r.Context())
 	r.Body = body
 	h.Handler.ServeHTTP(w, r)
