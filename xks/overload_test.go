@@ -324,14 +324,14 @@ func TestLongestIdleGoesFirst(t *testing.T) {
 	}
 }
 
-// Thousands of idle TLS connections, as many as there are file descriptors for,
+// A thousand idle TLS connections, or as many as there are file descriptors for,
 // and beyond the limit: it holds, and requests are answered.
 func TestIdleConnections(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	count := int(min(files.Cur/4, 2000)) // both ends are here
+	count := int(min(files.Cur/4, 1000)) // both ends are here
 	limit := count * 3 / 4
 	d := openDoor(t, true, func(o *ListenerOptions) { o.Connections = limit })
 	var dialing sync.WaitGroup
