@@ -186,7 +186,8 @@ func connectionErrorCode(err error) types.ConnectionErrorCodeType {
 		return types.ConnectionErrorCodeTypeUserLoggedIn
 	case errors.Is(err, errNoCluster), errors.Is(err, keystore.ErrTokenNotFound):
 		return types.ConnectionErrorCodeTypeClusterNotFound
-	case errors.As(err, &token), errors.Is(err, context.DeadlineExceeded), errors.Is(err, keystore.ErrBusy):
+	case errors.As(err, &token), errors.Is(err, context.DeadlineExceeded), errors.Is(err, keystore.ErrBusy),
+		errors.Is(err, keystore.ErrUnavailable):
 		return types.ConnectionErrorCodeTypeNetworkErrors
 	}
 	return types.ConnectionErrorCodeTypeInternalError

@@ -105,7 +105,7 @@ func (c *Client) materialError(k *key, err error) error {
 		answer = unavailable(k)
 	case inCluster && errors.Is(err, keystore.ErrBusy):
 		answer = internal("No PKCS #11 session with the CloudHSM cluster is free. Wait, and try the request again.")
-	case inCluster && (errors.As(err, &failed) || errors.Is(err, keystore.ErrPINIncorrect)):
+	case inCluster && (errors.As(err, &failed) || errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrPINIncorrect)):
 		answer = invalidState("KMS cannot communicate with your CloudHSM cluster")
 	default:
 		return err

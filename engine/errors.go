@@ -16,6 +16,7 @@ import (
 const (
 	codeValidation   = "ValidationException"
 	codeAccessDenied = "AccessDeniedException"
+	codeThrottling   = "ThrottlingException"
 )
 
 func message(format string, args []any) *string {
@@ -51,6 +52,11 @@ func invalidUsage(format string, args ...any) error {
 	return &types.InvalidKeyUsageException{Message: message(format, args)}
 }
 
+// throttled is a ThrottlingException, which has no type in the SDK either.
+func throttled() smithy.APIError {
+	return &smithy.GenericAPIError{Code: codeThrottling, Message: "Rate exceeded", Fault: smithy.FaultClient}
+}
+
 func invalidCiphertext() error { return &types.InvalidCiphertextException{} }
 
 func internal(format string, args ...any) error {
@@ -65,8 +71,12 @@ func apiError(err error) (known error, unexpected bool) {
 	switch {
 	case errors.As(err, &api):
 		return api, false
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, keystore.ErrBusy):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &types.DependencyTimeoutException{Message: message("The token did not answer in time. The request can be tried again.", nil)}, true
+	case errors.Is(err, keystore.ErrUnavailable):
+		return &types.DependencyTimeoutException{Message: message("The token failed and is not asked now. The request can be tried again.", nil)}, true
+	case errors.Is(err, keystore.ErrBusy):
+		return throttled(), false // under overload, a line for each would be too much
 	case errors.Is(err, keystore.ErrRootKey):
 		return invalidState("The root key of this KMS is not usable in its token."), true
 	case errors.Is(err, keystore.ErrInvalidCiphertext):

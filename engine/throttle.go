@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"github.com/aws/smithy-go"
-
-	"github.com/hyok-kms/hyok/keystore"
-)
+import "github.com/hyok-kms/hyok/keystore"
 
 // slowRoom bounds how many requests at once have an RSA key generated. Each takes
 // a processor for up to seconds, and most of them wait; who sends more must not
@@ -24,6 +20,6 @@ func (e *Engine) slowly(s keystore.Spec) (done func(), err error) {
 	case e.slow <- struct{}{}:
 		return func() { <-e.slow }, nil
 	default:
-		return nil, &smithy.GenericAPIError{Code: "ThrottlingException", Message: "Rate exceeded", Fault: smithy.FaultClient}
+		return nil, throttled()
 	}
 }

@@ -26,6 +26,7 @@ const (
 // sessionCopy is a session object made from a token key.
 type sessionCopy struct {
 	handle pkcs11.ObjectHandle
+	epoch  uint64       // of the session that it lives in
 	until  atomic.Int64 // token clock, in nanoseconds
 }
 
@@ -41,6 +42,7 @@ type copyKeeper struct {
 	// Owned by the keeper's goroutine:
 	session pkcs11.SessionHandle
 	open    bool
+	epoch   uint64 // sessionCount.losses when the session was opened
 	kept    map[*version]*keptCopy
 }
 
@@ -61,12 +63,26 @@ func (t *Token) keepCopies(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			t.checkCopies()
-			t.makeCopies()
+			t.lookAtCopies()
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// lookAtCopies is one round. A token that is out of service is left alone: its copies
+// lose their force by themselves.
+func (t *Token) lookAtCopies() {
+	if !t.Available() {
+		return
+	}
+	t.module.calls.RLock()
+	defer t.module.calls.RUnlock()
+	if t.copies.open && t.copies.epoch != t.sessions.losses.Load() {
+		t.endCopies()
+	}
+	t.checkCopies()
+	t.makeCopies()
 }
 
 // checkCopies looks at the original of each copy.
@@ -125,11 +141,15 @@ func (t *Token) makeCopies() {
 func (t *Token) makeCopy(id string, v *version) error {
 	k := &t.copies
 	if !k.open {
-		s, err := t.openSession(false)
+		epoch := t.sessions.losses.Load()
+		s, err := t.openSession(false, epoch)
 		if err != nil {
 			return err
 		}
-		k.session, k.open = s, true
+		k.session, k.open, k.epoch = s, true, epoch
+	}
+	if v.epoch.Load() != k.epoch {
+		return nil // its handle may be another's: the next use looks
 	}
 	// Looked at before it is copied: a change in between is seen as one later.
 	begin := t.clock()
@@ -144,7 +164,7 @@ func (t *Token) makeCopy(id string, v *version) error {
 	} else if err != nil {
 		return err
 	}
-	c := &sessionCopy{handle: h}
+	c := &sessionCopy{handle: h, epoch: k.epoch}
 	c.until.Store(int64(begin + copyForce))
 	k.kept[v] = &keptCopy{id: id, copy: c, seen: seen, checked: begin}
 	k.alive.Add(1)

@@ -108,7 +108,9 @@ func isHandleGone(err error) bool {
 }
 
 // isSessionLost reports whether err says that the session, or its login, is no
-// more, as after a restart of the token.
+// more, as after a restart of the token; with it all others went, or are not to be
+// trusted.
 func isSessionLost(err error) bool {
-	return isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN)
+	return isModuleGone(err) || isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SLOT_ID_INVALID)
 }

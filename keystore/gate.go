@@ -72,6 +72,8 @@ func (t *Token) pass(ctx context.Context, into chan<- struct{}) error {
 	select {
 	case into <- struct{}{}:
 		return nil
+	case <-t.breaker.opened():
+		return t.refused()
 	case <-t.background.Done():
 		return t.closedError()
 	case <-ctx.Done():

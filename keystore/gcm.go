@@ -153,7 +153,7 @@ func (k *Key) attempt(ctx context.Context, v *version, op operation) (denied per
 	}
 	var read permissions
 	err = k.token.doInLane(ctx, func(w *worker) error {
-		p, err := w.attempt(v, op)
+		p, err := w.attempt(k.id, v, op)
 		read = p
 		return err
 	}, op.wipe)
@@ -172,7 +172,10 @@ const (
 
 // attempt runs op and, if the token fails, looks at the key again: it may be
 // gone, half written, or its permissions withdrawn, which p then shows.
-func (w *worker) attempt(v *version, op operation) (p permissions, err error) {
+func (w *worker) attempt(id string, v *version, op operation) (p permissions, err error) {
+	if err := w.confirm(id, v); err != nil {
+		return p, err
+	}
 	for try := 1; ; try++ {
 		err = op.run(w, v)
 		var failure *TokenError
@@ -233,7 +236,7 @@ func (t *Token) versionNotFound(id string, number uint32) error {
 // with the token object otherwise or if the copy turns out to be dead.
 func (w *worker) withHandle(v *version, op func(pkcs11.ObjectHandle) error) error {
 	v.uses.Add(1)
-	if c := v.copy.Load(); c != nil && c.inForce(w.t.clock()) {
+	if c := v.copy.Load(); c != nil && c.epoch == w.epoch && c.inForce(w.t.clock()) {
 		err := op(c.handle)
 		if !isHandleGone(err) && !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
 			return err

@@ -51,13 +51,19 @@ const (
 
 // healthState holds the newest probe.
 type healthState struct {
-	slow   time.Duration // from then on a probe means Degraded; fixed
-	key    atomic.Uint64 // handle of the probe key; 0: not known
-	warned atomic.Bool   // that there is none and none can be made
+	slow   time.Duration            // from then on a probe means Degraded; fixed
+	key    atomic.Pointer[probeKey] // nil: not known
+	warned atomic.Bool              // that there is none and none can be made
 
 	mu       sync.Mutex
 	last     Health // guarded by mu
 	failures uint64 // Stats.Failures at the last probe; guarded by mu
+}
+
+// probeKey is the token object that is probed with.
+type probeKey struct {
+	handle pkcs11.ObjectHandle
+	epoch  uint64 // sessionCount.losses when it was seen
 }
 
 // Health returns the newest probe's outcome without calling the token. One
@@ -66,7 +72,9 @@ func (t *Token) Health() Health {
 	t.health.mu.Lock()
 	defer t.health.mu.Unlock()
 	h := t.health.last
-	switch {
+	switch refused := t.refusal(); {
+	case refused != nil:
+		h.State, h.Reason = Unavailable, refused.Error()
 	case h.Checked.IsZero():
 		return Health{Reason: "no probe has ended yet"}
 	case time.Since(h.Checked) > probeMaxAge:
@@ -95,7 +103,7 @@ func (t *Token) Probe(ctx context.Context) Health {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	begin := time.Now()
-	if t.health.key.Load() == 0 {
+	if t.health.key.Load() == nil {
 		if err := t.ensureProbeKey(ctx); err != nil && !t.health.warned.Swap(true) {
 			t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
 		}
@@ -136,13 +144,13 @@ func (t *Token) ensureProbeKey(ctx context.Context) error {
 		handles, err := w.findKeys(probeLabel)
 		for _, h := range handles {
 			if w.isLocal(h) || w.roundTrip(h) == nil {
-				t.health.key.Store(uint64(h))
+				w.keepProbeKey(h)
 				return nil
 			}
 		}
 		return err
 	}
-	if err := t.doSearch(ctx, find); err != nil || t.health.key.Load() != 0 {
+	if err := t.doSearch(ctx, find); err != nil || t.health.key.Load() != nil {
 		return err
 	}
 	return t.admin(ctx, t.makeProbeKey)
@@ -159,25 +167,30 @@ func (t *Token) makeProbeKey(w *worker) error {
 		return err
 	}
 	if len(whole) > 0 { // made meanwhile
-		t.health.key.Store(uint64(whole[0]))
+		w.keepProbeKey(whole[0])
 		return nil
 	}
 	h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
 	if err == nil {
-		t.health.key.Store(uint64(h))
+		w.keepProbeKey(h)
 	}
 	return err
 }
 
+func (w *worker) keepProbeKey(h pkcs11.ObjectHandle) {
+	w.t.health.key.Store(&probeKey{handle: h, epoch: w.epoch})
+}
+
 // selfTest has the token open what it sealed itself.
 func (w *worker) selfTest() error {
-	if h := w.t.health.key.Load(); h != 0 {
-		err := w.roundTrip(pkcs11.ObjectHandle(h))
-		if !isHandleGone(err) {
-			return err
+	if k := w.t.health.key.Load(); k != nil {
+		if k.epoch == w.epoch {
+			if err := w.roundTrip(k.handle); !isHandleGone(err) {
+				return err
+			}
 		}
 		// It was deleted, or has another handle now: the next probe finds or makes one.
-		w.t.health.key.CompareAndSwap(h, 0)
+		w.t.health.key.CompareAndSwap(k, nil)
 	}
 	session, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, false, false))
 	if err != nil {
@@ -201,7 +214,3 @@ func (w *worker) roundTrip(h pkcs11.ObjectHandle) error {
 	}
 	return nil
 }
-
-// Available reports, without calling the token, whether operations are given to
-// it now; while it is false they answer ErrUnavailable at once.
-func (t *Token) Available() bool { return t.Health().State != Unavailable }

@@ -37,6 +37,9 @@ type version struct {
 	number uint32
 	handle pkcs11.ObjectHandle
 	ckaID  []byte // as it was when the object was indexed
+	// epoch is the last one of sessionCount.losses in which the handle was seen to
+	// be this object's. After a loss a token may give it to another one.
+	epoch atomic.Uint64
 
 	uses   atomic.Uint32               // operations since the copy keeper last looked
 	sealed atomic.Uint64               // encryptions by this process, see countSeal
@@ -112,9 +115,13 @@ func (t *Token) find(ctx context.Context, id string) (*Key, error) {
 		}
 	}
 	if k.ambiguous {
-		return nil, fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
+		return nil, t.ambiguous(id)
 	}
 	return k, nil
+}
+
+func (t *Token) ambiguous(id string) error {
+	return fmt.Errorf("key %s in token %s: %w: several objects with this label claim to be the same version; rename or delete all but one", id, t.name, ErrKeyAmbiguous)
 }
 
 // Has reports whether the index has an external key with this id, without a
@@ -134,7 +141,7 @@ func (t *Token) locate(ctx context.Context, id string, number uint32, force bool
 		x := &t.index
 		x.mu.Lock()
 		k, ok := x.load()[id]
-		stale := x.stale
+		stale := x.stale || x.scanning != nil // which somebody began who has found it gone
 		x.mu.Unlock()
 		if ok && !k.partial && (number == 0 || k.version(number) != nil) {
 			return k, nil
@@ -239,15 +246,15 @@ type object struct {
 
 // scan searches the token and replaces the index.
 func (t *Token) scan(ctx context.Context) error {
-	// To describe an object costs more than to find it, and what is known of
-	// one does not change: a label that is given to it later counts from the
-	// next start.
-	known := knownObjects(t.index.load())
 	var objects []object
+	var epoch uint64
 	err := t.doSearch(ctx, func(w *worker) error {
-		found, err := w.objects("", known)
+		// To describe an object costs more than to find it, and what is known of
+		// one does not change: a label that is given to it later counts from the
+		// next start.
+		found, err := w.objects("", knownObjects(t.index.load(), w.epoch))
 		if err == nil {
-			objects = found
+			objects, epoch = found, w.epoch
 		}
 		return err
 	})
@@ -257,44 +264,54 @@ func (t *Token) scan(ctx context.Context) error {
 	x := &t.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	keys := buildKeys(t, objects, knownVersions(x.load()))
+	keys := buildKeys(t, objects, knownVersions(x.load()), epoch)
 	x.keys.Store(&keys)
 	return nil
 }
 
-func knownObjects(keys map[string]*Key) map[pkcs11.ObjectHandle]object {
+// knownObjects returns the objects that are known to be under their handles.
+func knownObjects(keys map[string]*Key, epoch uint64) map[pkcs11.ObjectHandle]object {
 	known := make(map[pkcs11.ObjectHandle]object, len(keys))
 	for id, k := range keys {
 		for _, v := range k.versions {
-			known[v.handle] = object{handle: v.handle, label: id, ckaID: v.ckaID}
+			if v.epoch.Load() == epoch {
+				known[v.handle] = object{handle: v.handle, label: id, ckaID: v.ckaID}
+			}
 		}
 	}
 	return known
 }
 
-func knownVersions(keys map[string]*Key) map[pkcs11.ObjectHandle]*version {
-	known := make(map[pkcs11.ObjectHandle]*version, len(keys))
-	for _, k := range keys {
+// place of a version in the index.
+type indexed struct {
+	id     string
+	handle pkcs11.ObjectHandle
+}
+
+func knownVersions(keys map[string]*Key) map[indexed]*version {
+	known := make(map[indexed]*version, len(keys))
+	for id, k := range keys {
 		for _, v := range k.versions {
-			known[v.handle] = v
+			known[indexed{id, v.handle}] = v
 		}
 	}
 	return known
 }
 
-// buildKeys groups objects by label. Versions that are known keep their
-// counters and copies.
-func buildKeys(t *Token, objects []object, known map[pkcs11.ObjectHandle]*version) map[string]*Key {
+// buildKeys groups objects, as they were found in an epoch, by label. Versions that
+// are known keep their counters and copies.
+func buildKeys(t *Token, objects []object, known map[indexed]*version, epoch uint64) map[string]*Key {
 	groups := byLabel(objects)
 	keys := make(map[string]*Key, len(groups))
 	for id, group := range groups {
 		group, _ = settle(group)
 		k := &Key{token: t, id: id, ambiguous: ambiguous(group), versions: make([]*version, 0, len(group))}
 		for _, o := range group {
-			v := known[o.handle]
+			v := known[indexed{id, o.handle}]
 			if v == nil || v.number != o.number || !bytes.Equal(v.ckaID, o.ckaID) {
 				v = &version{number: o.number, handle: o.handle, ckaID: o.ckaID}
 			}
+			v.epoch.Store(epoch)
 			k.versions = append(k.versions, v)
 		}
 		keys[id] = k
@@ -325,12 +342,12 @@ func (t *Token) forget(id string, gone *version) {
 
 // enter adds an object that was just made to the index. A search that had begun
 // before may take it away again; whoever asks for it then causes another.
-func (t *Token) enter(o object) {
+func (t *Token) enter(o object, epoch uint64) {
 	x := &t.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	keys := maps.Clone(x.load())
-	for id, k := range buildKeys(t, []object{o}, nil) {
+	for id, k := range buildKeys(t, []object{o}, nil, epoch) {
 		keys[id] = k
 	}
 	x.keys.Store(&keys)
@@ -414,6 +431,23 @@ func (w *worker) checkLogin() error {
 func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	handles, err := w.t.module.ctx.FindObjects(w.session, template)
 	return handles, w.fail("C_FindObjects", err)
+}
+
+// confirm makes sure that a handle still is that of a version, should the token have
+// lost its sessions since it was seen to be.
+func (w *worker) confirm(id string, v *version) error {
+	if v.epoch.Load() == w.epoch {
+		return nil
+	}
+	o, ok, err := w.describe(v.handle)
+	switch {
+	case err != nil:
+		return err
+	case !ok || o.label != id || !bytes.Equal(o.ckaID, v.ckaID):
+		return w.fail("C_GetAttributeValue", pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID))
+	}
+	v.epoch.Store(w.epoch)
+	return nil
 }
 
 // describe reads what the index needs of one object; ok is false for objects

@@ -31,7 +31,7 @@ func keeperLimit(info TokenInfo) int {
 
 func (k *keepers) init(t *Token) {
 	k.t, k.limit = t, keeperLimit(t.info)
-	k.idle = make(chan *worker, k.limit)
+	k.idle = make(chan *worker, 2*k.limit)
 }
 
 // run runs f on a keeper's session, once more if the session turns out to be
@@ -42,7 +42,7 @@ func (k *keepers) run(ctx context.Context, f func(*worker) error) error {
 		if err != nil {
 			return err
 		}
-		err = k.t.await(ctx, w, f, func() { k.idle <- w }, nil)
+		err = k.t.await(ctx, w, f, func() { k.giveBack(w) }, nil)
 		if again || !isSessionLost(err) {
 			return err
 		}
@@ -51,6 +51,9 @@ func (k *keepers) run(ctx context.Context, f func(*worker) error) error {
 
 // take returns a keeper that is free, or makes one while there are few.
 func (k *keepers) take(ctx context.Context) (*worker, error) {
+	if err := k.t.refusal(); err != nil {
+		return nil, err
+	}
 	select {
 	case w := <-k.idle:
 		return w, nil
@@ -62,11 +65,31 @@ func (k *keepers) take(ctx context.Context) (*worker, error) {
 	select {
 	case w := <-k.idle:
 		return w, nil
+	case <-k.t.breaker.opened():
+		return nil, k.t.refused()
 	case <-k.t.background.Done():
 		return nil, k.t.closedError()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("token %s: %w to unwrap keys in: %w", k.t.name, ErrBusy, ctx.Err())
 	}
+}
+
+// allowed returns how many keepers there may be: more while some hang.
+func (k *keepers) allowed() int {
+	return k.limit + min(int(k.t.sessions.stuckKeepers.Load()), k.limit)
+}
+
+// giveBack takes a keeper back, or ends it if there are too many because it, or
+// another, has hung.
+func (k *keepers) giveBack(w *worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.made > k.allowed() && !k.ended {
+		k.made--
+		close(w.calls)
+		return
+	}
+	k.idle <- w
 }
 
 func (k *keepers) make() (*worker, error) {
@@ -75,7 +98,7 @@ func (k *keepers) make() (*worker, error) {
 	switch {
 	case k.ended:
 		return nil, k.t.closedError()
-	case k.made == k.limit:
+	case k.made >= k.allowed():
 		return nil, nil
 	}
 	w, err := k.t.newWorker(keeperWorker)

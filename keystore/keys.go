@@ -180,21 +180,7 @@ func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 // Permissions asks the token what it permits with the newest version of the key
 // and whether it is disabled, at the price of reading one object.
 func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, err error) {
-	var p permissions
-	err = k.use(ctx, k.Newest(), func() operation {
-		// The token object itself: a copy does not know what happened since.
-		return operation{run: func(w *worker, v *version) error {
-			read, err := w.permissions(v.handle)
-			if err == nil {
-				p = read
-			}
-			return err
-		}}
-	})
-	if err != nil {
-		return KeyUsage{}, false, err // the call may still write to p
-	}
-	return KeyUsage{Encrypt: p.encrypt, Decrypt: p.decrypt}, p.mark.disabled, nil
+	return k.VersionPermissions(ctx, k.Newest())
 }
 
 // Keys asks the token for the present state of all external keys, sorted by id.

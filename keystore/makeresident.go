@@ -81,7 +81,7 @@ func (v *Vault) makeKnown(w *worker, id string, s shape, h pkcs11.ObjectHandle) 
 	}
 	o, _, err := w.describe(h)
 	if err == nil {
-		w.t.enter(o)
+		w.t.enter(o, w.epoch)
 	}
 	return err
 }

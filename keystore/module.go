@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 
@@ -16,6 +17,10 @@ import (
 // Modules loads PKCS#11 modules into the process, each once however many
 // tokens use it. Its zero value is ready; a process has one.
 type Modules struct {
+	// Command starts this program as the process of a module, see Options.Isolated:
+	// its path, and ModuleCommand. Nil: no module can be isolated.
+	Command []string
+
 	mu   sync.Mutex
 	open map[string]*module // by resolved path; guarded by mu
 }
@@ -26,6 +31,10 @@ type module struct {
 	path string
 	refs int  // guarded by Modules.mu
 	ours bool // we initialized it, so we finalize it
+
+	users  map[*Token]bool // open tokens; guarded by Modules.mu
+	calls  sync.RWMutex    // held for reading by who calls the module, for writing by Modules.reset
+	resets atomic.Uint64
 
 	gatesMu sync.Mutex
 	gates   map[uint]gate // by slot; guarded by gatesMu
@@ -70,7 +79,8 @@ func (ms *Modules) acquire(path string) (*module, error) {
 // acquireToken acquires the module that u names and finds the token there. A
 // module that hangs does not keep it beyond the end of ctx: what was acquired by
 // then is given up when the module returns.
-func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo, error) {
+func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, TokenInfo, error) {
+	u := o.URI
 	type result struct {
 		m    *module
 		info TokenInfo
@@ -78,10 +88,13 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 	results := make(chan result)
 	go func() {
-		m, err := ms.acquire(u.ModulePath)
+		m, err := ms.acquireFor(o)
 		var info TokenInfo
 		if err == nil {
-			if info, err = m.find(u); err != nil {
+			m.calls.RLock()
+			info, err = m.find(u)
+			m.calls.RUnlock()
+			if err != nil {
 				err = errors.Join(err, ms.release(m))
 			}
 		}
@@ -101,6 +114,14 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 }
 
+// acquireFor acquires the module of a token.
+func (ms *Modules) acquireFor(o *Options) (*module, error) {
+	if o.Isolated {
+		return ms.isolate(o)
+	}
+	return ms.acquire(o.URI.ModulePath)
+}
+
 // release gives up one acquire; the last one finalizes and unloads.
 func (ms *Modules) release(m *module) error {
 	ms.mu.Lock()
@@ -109,7 +130,9 @@ func (ms *Modules) release(m *module) error {
 	if m.refs > 0 {
 		return nil
 	}
-	delete(ms.open, m.path)
+	if ms.open[m.path] == m { // one in a process of its own is not there
+		delete(ms.open, m.path)
+	}
 	var err error
 	if m.ours {
 		err = m.ctx.Finalize()
@@ -119,6 +142,22 @@ func (ms *Modules) release(m *module) error {
 		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)
 	}
 	return nil
+}
+
+// enlist and dismiss tell the module which tokens are open, see reset.
+func (ms *Modules) enlist(m *module, t *Token) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.users == nil {
+		m.users = map[*Token]bool{}
+	}
+	m.users[t] = true
+}
+
+func (ms *Modules) dismiss(m *module, t *Token) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	delete(m.users, t)
 }
 
 // loaded reports whether the module at path is in use.
@@ -156,10 +195,13 @@ func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.calls.RLock()
 	infos, err := m.tokens()
+	m.calls.RUnlock()
 	return infos, errors.Join(err, ms.release(m))
 }
 
+// tokens lists the tokens of the module. The caller holds calls for reading.
 func (m *module) tokens() ([]TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
@@ -246,6 +288,8 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 		return info, err
 	}
 	defer func() { err = errors.Join(err, ms.release(m)) }()
+	m.calls.RLock()
+	defer m.calls.RUnlock()
 	infos, err := m.tokens()
 	if err != nil {
 		return info, err

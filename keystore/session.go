@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -19,20 +20,25 @@ type worker struct {
 	t       *Token
 	session pkcs11.SessionHandle // valid while open; owned by the goroutine
 	open    bool                 // owned by the goroutine
-	ivs     []byte               // random bytes not yet used as IVs; owned by the goroutine
-	calls   chan *call           // capacity 1; closed to end the goroutine
-	ended   chan error           // receives what closing the session answered; capacity 1
-	pooled  bool                 // fixed: goes back to the pool after each call
-	write   bool                 // fixed: the session is a read-write one
-	epoch   uint64               // sessionCount.losses when the session was opened; owned by the goroutine
-	over    *atomic.Bool         // set when the session is closed; owned by the goroutine, not what it points to
+	// doubtful: a call with the session failed, and not by its caller's fault; owned
+	// by the goroutine
+	doubtful bool
+	ivs      []byte       // random bytes not yet used as IVs; owned by the goroutine
+	calls    chan *call   // capacity 1; closed to end the goroutine
+	ended    chan error   // receives what closing the session answered; capacity 1
+	kind     workerKind   // fixed
+	epoch    uint64       // sessionCount.losses when the session was opened; owned by the goroutine
+	resets   uint64       // module.resets when the session was opened; owned by the goroutine
+	over     *atomic.Bool // set when the session is closed; owned by the goroutine, not what it points to
 }
 
 // call is one whole operation on its way to a worker.
 type call struct {
 	run   func(*worker) error
+	looks bool          // it is a search: that it succeeds does not say that keys can be used
 	drop  func()        // runs once, when run has ended for good or will not run
 	err   error         // written by the worker before done
+	begun time.Time     // written by the worker before callRunning
 	done  chan struct{} // capacity 1
 	state atomic.Int32  // callWaiting until either side moves it
 }
@@ -45,7 +51,7 @@ const (
 )
 
 // do runs one operation on a pooled session. When the session turns out to be
-// lost, run runs once more on a new one, so it must be repeatable. When ctx ends
+// lost or doubtful, run runs once more on a new one, so it must be repeatable. When ctx ends
 // first, do returns its error and run goes on alone: what run writes must not be
 // read then, and what it reads must belong to it.
 func (t *Token) do(ctx context.Context, run func(*worker) error) error {
@@ -67,7 +73,12 @@ func (t *Token) doSearch(ctx context.Context, run func(*worker) error) error {
 	if err := t.enterSearch(ctx); err != nil {
 		return err
 	}
-	return t.doThen(ctx, run, t.leaveSearch)
+	w, err := t.acquire(ctx)
+	if err != nil {
+		t.leaveSearch()
+		return err
+	}
+	return t.awaitCall(ctx, w, &call{run: run, drop: t.leaveSearch, looks: true}, nil)
 }
 
 // admin runs one operation that makes or changes objects, once, on a read-write
@@ -78,7 +89,11 @@ func (t *Token) admin(ctx context.Context, run func(*worker) error) error {
 
 // adminThen is admin with a function that runs once, after run or in its place.
 func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop func()) error {
-	if err := t.enterChange(ctx); err != nil {
+	err := t.refusal()
+	if err == nil {
+		err = t.enterChange(ctx)
+	}
+	if err != nil {
 		drop()
 		return err
 	}
@@ -104,7 +119,11 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 // await has the worker's goroutine run the call, or that of a lane with the
 // worker in its hands.
 func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, drop func(), lanes chan<- job) error {
-	c := &call{run: run, drop: drop, done: make(chan struct{}, 1)}
+	return t.awaitCall(ctx, w, &call{run: run, drop: drop}, lanes)
+}
+
+func (t *Token) awaitCall(ctx context.Context, w *worker, c *call, lanes chan<- job) error {
+	c.done = make(chan struct{}, 1)
 	if lanes != nil {
 		lanes <- job{w, c} // there is room for all workers
 	} else {
@@ -119,16 +138,30 @@ func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, d
 		return fmt.Errorf("token %s: %w: %w", t.name, ErrBusy, ctx.Err())
 	}
 	// Counted first: the worker takes it back as soon as it sees the state.
-	t.sessions.stuck.Add(1)
+	t.countStuck(w, 1)
 	if c.state.CompareAndSwap(callRunning, callAbandoned) {
 		if lanes != nil {
 			t.start(t.serveLane) // in the place of the one that hangs
 		}
+		t.hung(c.begun)
 		return fmt.Errorf("token %s did not answer in time: %w", t.name, ctx.Err())
 	}
-	t.sessions.stuck.Add(-1)
+	t.countStuck(w, -1)
 	<-c.done
 	return c.err
+}
+
+// countStuck counts a call that nobody waits for any more, or that has returned.
+// Its session is in quarantine: while it is, there may be another in its place.
+func (t *Token) countStuck(w *worker, n int32) {
+	t.sessions.stuck.Add(n)
+	switch w.kind {
+	case pooledWorker:
+		t.sessions.stuckPooled.Add(n)
+	case keeperWorker:
+		t.sessions.stuckKeepers.Add(n)
+	case adminWorker, probeWorker: // of one caller
+	}
 }
 
 // acquire takes a free worker, makes one while there are fewer than the limit,
@@ -136,6 +169,9 @@ func (t *Token) await(ctx context.Context, w *worker, run func(*worker) error, d
 func (t *Token) acquire(ctx context.Context) (*worker, error) {
 	if t.background.Err() != nil {
 		return nil, t.closedError()
+	}
+	if err := t.refusal(); err != nil {
+		return nil, err
 	}
 	select {
 	case w := <-t.idle:
@@ -145,13 +181,36 @@ func (t *Token) acquire(ctx context.Context) (*worker, error) {
 	if w, err := t.newWorker(pooledWorker); w != nil || err != nil {
 		return w, err
 	}
-	select {
-	case w := <-t.idle:
-		return w, nil
-	case <-t.background.Done():
-		return nil, t.closedError()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("token %s: %w of %d: %w", t.name, ErrBusy, t.sessions.limit, ctx.Err())
+	return t.waitIdle(ctx)
+}
+
+// waitIdle waits for a worker as long as waitFor says, or as ctx lasts if nothing
+// returns meanwhile: then the token is not crowded, it hangs.
+func (t *Token) waitIdle(ctx context.Context) (*worker, error) {
+	var over <-chan time.Time
+	most, bounded := t.waitFor(ctx)
+	if bounded {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		over = timer.C
+	}
+	calls, opened := t.sessions.calls.Load(), t.breaker.opened()
+	for {
+		select {
+		case w := <-t.idle:
+			return w, nil
+		case <-opened:
+			return nil, t.refused()
+		case <-over:
+			if t.sessions.calls.Load() != calls {
+				return nil, fmt.Errorf("token %s: %w of %d within %v", t.name, ErrBusy, t.sessions.limit, most)
+			}
+			over = nil
+		case <-t.background.Done():
+			return nil, t.closedError()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("token %s: %w of %d: %w", t.name, ErrBusy, t.sessions.limit, ctx.Err())
+		}
 	}
 }
 
@@ -162,18 +221,19 @@ const (
 	pooledWorker workerKind = iota // for whoever comes
 	adminWorker                    // for one caller who makes or changes token objects
 	keeperWorker                   // for the session objects of a vault
+	probeWorker                    // for what tries whether the token is back
 )
 
 // newWorker makes a worker; nil if there are enough in the pool.
 func (t *Token) newWorker(kind workerKind) (*worker, error) {
 	pooled := kind == pooledWorker
-	w := &worker{t: t, calls: make(chan *call, 1), ended: make(chan error, 1), pooled: pooled, write: kind == adminWorker}
+	w := &worker{t: t, calls: make(chan *call, 1), ended: make(chan error, 1), kind: kind}
 	t.life.mu.Lock()
 	defer t.life.mu.Unlock()
 	switch {
 	case t.life.closed:
 		return nil, t.closedError()
-	case pooled && t.life.workers >= t.sessions.limit:
+	case pooled && t.life.workers >= t.sessions.limit+int(min(t.sessions.stuckPooled.Load(), t.sessions.spare)):
 		return nil, nil
 	case pooled:
 		t.life.workers++
@@ -188,12 +248,15 @@ func (w *worker) serve() {
 		w.handle(c)
 	}
 	clear(w.ivs)
+	w.t.module.calls.RLock()
+	defer w.t.module.calls.RUnlock()
 	w.ended <- w.closeSession()
 }
 
 // handle runs one call to its end and gives the worker back to the pool. It
 // reports whether the caller has stopped waiting while the call ran.
 func (w *worker) handle(c *call) (abandoned bool) {
+	c.begun = time.Now()
 	if !c.state.CompareAndSwap(callWaiting, callRunning) {
 		c.drop()
 		w.release()
@@ -204,8 +267,18 @@ func (w *worker) handle(c *call) (abandoned bool) {
 	w.t.sessions.calls.Add(1)
 	if w.breaks(err) {
 		w.t.sessions.failures.Add(1)
+		w.t.failed(err)
 		abandoned = w.finish(c, err)
-		_ = w.closeSession() // doubtful as it is, that may fail
+		w.doubtful = true
+		w.release()
+		return abandoned
+	}
+	if !c.looks && !isAnswer(err) {
+		w.t.succeeded()
+		w.t.sessions.took(w.kind, time.Since(c.begun))
+	}
+	if c.state.Load() == callAbandoned {
+		abandoned = w.finish(c, err)
 		w.release()
 		return abandoned
 	}
@@ -213,44 +286,72 @@ func (w *worker) handle(c *call) (abandoned bool) {
 	return w.finish(c, err)
 }
 
-// release gives the worker back to the pool.
+// release gives the worker back to the pool, or ends it if it has been replaced
+// while it hung.
 func (w *worker) release() {
-	if w.pooled {
-		w.t.idle <- w
+	if w.kind != pooledWorker {
+		return
 	}
+	t := w.t
+	t.life.mu.Lock()
+	surplus := !t.life.closed && t.life.workers > t.sessions.limit+int(min(t.sessions.stuckPooled.Load(), t.sessions.spare))
+	if surplus {
+		t.life.workers--
+	}
+	t.life.mu.Unlock()
+	if surplus {
+		close(w.calls)
+		return
+	}
+	t.idle <- w
 }
 
-// perform runs a call, on a new session if the one at hand turns out to be lost.
+// perform runs a call, and once more on a new session if the one at hand turns out
+// to be lost or doubtful. What makes or changes objects is begun once only.
 func (w *worker) perform(c *call) error {
+	w.t.module.calls.RLock()
+	defer w.t.module.calls.RUnlock()
 	for again := false; ; again = true {
 		err := w.openSession() // which the token may lose again before it is logged in
-		if err == nil {
+		begun := err == nil
+		if begun {
 			err = c.run(w)
 		}
 		if isSessionLost(err) {
 			w.t.sessions.losses.CompareAndSwap(w.epoch, w.epoch+1)
 		}
-		if again || !w.pooled || !isSessionLost(err) {
+		repeatable := !begun || w.kind == pooledWorker
+		if again || !repeatable || !w.breaks(err) || isModuleGone(err) || errors.Is(err, ErrPINIncorrect) || c.state.Load() != callRunning {
 			return err
 		}
-		w.t.log.Warn("a session was lost and is opened again", "error", err)
-		_ = w.closeSession() // as it is lost
+		w.t.log.Warn("a session was lost or is doubtful, and is opened again", "error", err)
+		w.doubtful = true
 	}
 }
 
 // openSession opens the session unless it is open. One that was opened before
-// others found out that the token had lost its sessions is not to be trusted.
+// others found out that the token had lost its sessions is not to be trusted. A
+// doubtful one is closed after the new one was opened: with its last session an
+// application loses its login and all handles.
 func (w *worker) openSession() error {
-	if w.open && w.epoch == w.t.sessions.losses.Load() {
+	if w.open && !w.doubtful && w.epoch == w.t.sessions.losses.Load() {
 		return nil
 	}
-	_ = w.closeSession() // it may be lost
-	w.epoch = w.t.sessions.losses.Load()
-	s, err := w.t.openSession(w.write)
+	if w.open {
+		old, resets := w.session, w.resets
+		w.leaveSession()
+		defer func() {
+			if resets == w.t.module.resets.Load() { // else its handle may be another's
+				_ = w.t.closeSession(old) // doubtful as it is, that may fail
+			}
+		}()
+	}
+	w.epoch, w.resets = w.t.sessions.losses.Load(), w.t.module.resets.Load()
+	s, err := w.t.openSession(w.kind == adminWorker, w.epoch)
 	if err != nil {
 		return err
 	}
-	w.session, w.open, w.over = s, true, new(atomic.Bool)
+	w.session, w.open, w.doubtful, w.over = s, true, false, new(atomic.Bool)
 	w.t.sessions.open.Add(1)
 	return nil
 }
@@ -259,16 +360,24 @@ func (w *worker) closeSession() error {
 	if !w.open {
 		return nil
 	}
+	w.leaveSession()
+	if w.resets != w.t.module.resets.Load() {
+		return nil // it went with all others, and its handle may be another's
+	}
+	return w.t.closeSession(w.session)
+}
+
+// leaveSession has the worker do without its session.
+func (w *worker) leaveSession() {
 	w.open = false
 	w.over.Store(true)
 	w.t.sessions.open.Add(-1)
-	return w.t.closeSession(w.session)
 }
 
 func (w *worker) finish(c *call, err error) (abandoned bool) {
 	c.err = err
 	if !c.state.CompareAndSwap(callRunning, callFinished) {
-		w.t.sessions.stuck.Add(-1)
+		w.t.countStuck(w, -1)
 		w.t.log.Warn("a call that nobody waited for any more has returned", "error", err)
 		return true
 	}
@@ -281,7 +390,7 @@ func (w *worker) finish(c *call, err error) (abandoned bool) {
 func (w *worker) breaks(err error) bool {
 	var te *TokenError
 	if !errors.As(err, &te) {
-		return false
+		return errors.Is(err, ErrPINIncorrect)
 	}
 	return !isCode(te.Err,
 		pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID,

@@ -248,7 +248,7 @@ func TestHealth(t *testing.T) {
 	made("after the probe key was deleted", 4)
 
 	k := generate(t, tok, "k", both)
-	m.Set(t, "fail C_EncryptInit 0x30 count 1")
+	m.Set(t, "fail C_EncryptInit 0x30 count 2")
 	if _, err := k.Encrypt(patient(t), 1, []byte("p"), nil); err == nil {
 		t.Error("a failing token encrypted")
 	}

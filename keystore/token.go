@@ -19,6 +19,12 @@ type Options struct {
 	Name string                 // for errors, logs and metrics
 	URI  URI                    // token and module
 	PIN  func() (string, error) // asked at each login, so that no PIN stays in memory
+	// PINFrom says that PIN reads what the URI points to: then the process of an
+	// isolated module does it by itself, and no PIN is ever in this one.
+	PINFrom *PINFromURI
+	// Isolated: the module is loaded into a process of its own, see
+	// Modules.Command.
+	Isolated bool
 	// ProvePIN has Open fail with ErrLoggedIn where this process is logged in to
 	// the token already: it would accept any PIN then.
 	ProvePIN bool
@@ -45,7 +51,8 @@ type Token struct {
 	pin     func() (string, error)
 	modules *Modules
 	module  *module
-	info    TokenInfo
+	info    TokenInfo // when it was opened; see place for where it is now
+	place   place
 	epoch   time.Time // base of the monotonic clock that leases use
 	life    lifetime
 	// background is the life of the token, not of one call: stop ends it, and
@@ -57,6 +64,7 @@ type Token struct {
 	idle     chan *worker // workers that are free; buffered for all of them
 	gate     gate
 	sessions sessionCount
+	breaker  breaker
 	login    loginState
 	index    keyIndex
 	copies   copyKeeper
@@ -86,7 +94,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if err := o.URI.Check(); err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
-	m, info, err := ms.acquireToken(ctx, o.URI)
+	m, info, err := ms.acquireToken(ctx, &o)
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
@@ -97,8 +105,11 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	}
 	t.life.over = make(chan struct{})
 	t.login.prove = o.ProvePIN
-	t.sessions.limit = sessionLimit(o, info)
-	t.idle = make(chan *worker, t.sessions.limit)
+	t.sessions.limit, t.sessions.spare = sessionLimit(o, info)
+	t.idle = make(chan *worker, t.sessions.limit+int(t.sessions.spare))
+	t.place.slot = info.Slot
+	t.breaker.init()
+	ms.enlist(m, t)
 	t.startLanes()
 	t.gate = m.gateOf(info.Slot)
 	if t.health.slow = o.SlowProbe; t.health.slow <= 0 {
@@ -117,7 +128,8 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 
 // sessionLimit is the least of what is configured and what the token allows,
 // less those that the copy keeper, an administrator's call and a vault may need.
-func sessionLimit(o Options, info TokenInfo) int {
+// spare is how many more there may be while as many hang.
+func sessionLimit(o Options, info TokenInfo) (limit int, spare int32) {
 	n := o.Sessions
 	if n <= 0 {
 		n = max(o.Profile.Sessions, 1)
@@ -125,12 +137,13 @@ func sessionLimit(o Options, info TokenInfo) int {
 	reserved := 2 + uint(keeperLimit(info))
 	switch {
 	case info.MaxSessions == 0: // the token does not say
+		return n, int32(n)
 	case info.MaxSessions <= reserved:
-		n = 1
-	case uint(n) > info.MaxSessions-reserved:
-		n = int(info.MaxSessions - reserved)
+		return 1, 0
 	}
-	return n
+	allowed := int(info.MaxSessions - reserved)
+	n = min(n, allowed)
+	return n, int32(min(n, allowed-n))
 }
 
 func (t *Token) startBackground(probeInterval time.Duration) {
@@ -162,8 +175,15 @@ func (t *Token) closedError() error { return fmt.Errorf("token %s: %w", t.name, 
 // Name returns the configured name.
 func (t *Token) Name() string { return t.name }
 
-// Info returns what the token said of itself when it was opened.
-func (t *Token) Info() TokenInfo { return t.info }
+// Info returns what the token said of itself when it was opened, and the slot that
+// it is in now.
+func (t *Token) Info() TokenInfo {
+	info := t.info
+	t.place.mu.Lock()
+	defer t.place.mu.Unlock()
+	info.Slot = t.place.slot
+	return info
+}
 
 // Close ends the background work, closes every session and gives up the module.
 // A call that hangs in the module past the end of ctx makes Close return an
@@ -183,6 +203,11 @@ func (t *Token) Close(ctx context.Context) error {
 	case <-t.life.over:
 		return t.life.err
 	case <-ctx.Done():
+		if child, ok := t.module.ctx.(cryptoki.Isolated); ok {
+			child.Kill() // which ends what hangs inside
+			<-t.life.over
+			return t.life.err
+		}
 		return fmt.Errorf("token %s: calls still wait for the module: %w", t.name, ctx.Err())
 	}
 }
@@ -202,6 +227,7 @@ func (t *Token) shutDown() {
 		errs = append(errs, <-w.ended)
 	}
 	t.life.running.Wait()
+	t.modules.dismiss(t.module, t)
 	t.life.err = errors.Join(append(errs, t.modules.release(t.module))...)
 	close(t.life.over)
 }
@@ -210,13 +236,18 @@ func (t *Token) shutDown() {
 func (t *Token) clock() time.Duration { return time.Since(t.epoch) }
 
 // openSession opens a session and makes sure that the user is logged in, which
-// PKCS#11 counts per process and token (v2.40, section 5.6).
-func (t *Token) openSession(readWrite bool) (pkcs11.SessionHandle, error) {
+// PKCS#11 counts per process and token (v2.40, section 5.6). epoch is that of
+// sessionCount.losses: at each loss the token may have moved.
+func (t *Token) openSession(readWrite bool, epoch uint64) (pkcs11.SessionHandle, error) {
+	slot, err := t.locateToken(epoch)
+	if err != nil {
+		return 0, err
+	}
 	flags := uint(pkcs11.CKF_SERIAL_SESSION)
 	if readWrite || t.profile.ReadWriteOnly {
 		flags |= pkcs11.CKF_RW_SESSION
 	}
-	s, err := t.module.ctx.OpenSession(t.info.Slot, flags)
+	s, err := t.module.ctx.OpenSession(slot, flags)
 	if err != nil {
 		return 0, t.callError("C_OpenSession", err)
 	}
@@ -229,7 +260,7 @@ func (t *Token) openSession(readWrite bool) (pkcs11.SessionHandle, error) {
 // closeSession closes a session; one that the token has lost is closed.
 func (t *Token) closeSession(s pkcs11.SessionHandle) error {
 	err := t.module.ctx.CloseSession(s)
-	if isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
+	if isModuleGone(err) || isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
 		return nil
 	}
 	return t.callError("C_CloseSession", err)
@@ -304,6 +335,8 @@ type Stats struct {
 	CopyAge      time.Duration // longest time that a copy ever went without its original being checked
 	Calls        uint64        // whole operations done
 	Failures     uint64        // of these: failed by the token's fault
+	Trips        uint64        // how often the token was put out of service
+	Resets       uint64        // how often its module was initialized again
 }
 
 // Stats returns the present figures.
@@ -316,6 +349,7 @@ func (t *Token) Stats() Stats {
 		Stuck: int(t.sessions.stuck.Load()), Keys: t.index.external(),
 		Copies: int(t.copies.alive.Load()), CopyAge: time.Duration(t.copies.worstAge.Load()),
 		Calls: t.sessions.calls.Load(), Failures: t.sessions.failures.Load(),
+		Trips: t.breaker.trips.Load(), Resets: t.module.resets.Load(),
 	}
 }
 
@@ -323,9 +357,22 @@ func (t *Token) Stats() Stats {
 // without a lock.
 type sessionCount struct {
 	limit    int           // fixed when the token is opened
+	spare    int32         // how many more there may be while as many hang; fixed likewise
 	losses   atomic.Uint64 // how often all sessions were lost, as far as noticed
 	open     atomic.Int32
 	stuck    atomic.Int32
 	calls    atomic.Uint64
 	failures atomic.Uint64
+	service  atomic.Int64 // nanoseconds that a call of the pool takes, smoothed
+
+	stuckPooled, stuckKeepers atomic.Int32 // of those that are stuck
+}
+
+// took notes how long a call took.
+func (c *sessionCount) took(kind workerKind, d time.Duration) {
+	const smoothing = 8
+	if kind == pooledWorker {
+		was := c.service.Load() // that another call's note may be lost does no harm
+		c.service.Store(was + (int64(d)-was)/smoothing)
+	}
 }

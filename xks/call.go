@@ -112,7 +112,6 @@ func (c *call) withKey(ctx context.Context) *Error {
 	if err != nil {
 		return c.fromKeys(err)
 	}
-	c.token = key.Token()
 	switch c.route.op {
 	case opEncrypt:
 		err = c.encrypt(ctx, key)
@@ -121,6 +120,7 @@ func (c *call) withKey(ctx context.Context) *Error {
 	default:
 		err = c.describe(ctx, key)
 	}
+	c.token = key.Token()
 	if err != nil {
 		return c.fromKeys(err)
 	}

@@ -31,7 +31,7 @@ func (l plainListener) Accept() (net.Conn, error) {
 // tlsListener accepts connections with the TLS handshake done. net/http would
 // do it too, but would then write its own error answers to the connection.
 type tlsListener struct {
-	inner    net.Listener
+	inner    admitting
 	config   *tls.Config
 	logger   *slog.Logger
 	answer   malformed
@@ -47,7 +47,7 @@ type accepted struct {
 }
 
 // newTLSListener starts to accept. current is what new connections use.
-func newTLSListener(inner net.Listener, current *atomic.Pointer[tls.Config], logger *slog.Logger, answer malformed) *tlsListener {
+func newTLSListener(inner admitting, current *atomic.Pointer[tls.Config], logger *slog.Logger, answer malformed) *tlsListener {
 	l := &tlsListener{
 		inner:    inner,
 		logger:   logger,
@@ -88,7 +88,7 @@ func (l *tlsListener) run() {
 	for {
 		conn, err := l.inner.Accept()
 		if err == nil {
-			l.running.Go(func() { l.handshake(conn) })
+			l.begin(conn.(*connection)) // as all of an admitting listener are
 			continue
 		}
 		if !l.hand(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
@@ -107,11 +107,23 @@ func (l *tlsListener) hand(a accepted) bool {
 	}
 }
 
-func (l *tlsListener) handshake(raw net.Conn) {
+// begin begins a handshake, unless there are too many.
+func (l *tlsListener) begin(raw *connection) {
+	all := l.inner.connections
+	if all.beginHandshake(raw) {
+		l.running.Go(func() { l.handshake(raw) })
+		return
+	}
+	all.refuse(raw)
+}
+
+func (l *tlsListener) handshake(raw *connection) {
 	conn := tls.Server(raw, l.config)
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	err := conn.HandshakeContext(ctx)
+	l.inner.connections.endHandshake(raw, err != nil && isEvent(err))
+	if err != nil {
 		l.refused(raw, err)
 		return
 	}
@@ -132,11 +144,15 @@ func (l *tlsListener) refused(raw net.Conn, err error) {
 		_ = raw.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = raw.Write(l.answer.bytes("This port speaks HTTPS: use https in the URL."))
 	}
-	// A load balancer's TCP probe is no event.
-	if !errors.Is(err, io.EOF) {
+	if isEvent(err) {
 		l.logger.Info("TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", err.Error())
 	}
 }
+
+// isEvent reports whether a handshake failed by what the peer did. A load balancer
+// goes without a word when it only wants to know whether somebody listens; and
+// connections are closed from this side, which is counted elsewhere.
+func isEvent(err error) bool { return !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) }
 
 func looksLikeHTTP(header [5]byte) bool {
 	switch string(header[:]) {
@@ -164,12 +180,7 @@ func (c jsonConn) Write(p []byte) (int, error) {
 }
 
 // CloseWrite lets net/http end a connection without losing its last answer.
-func (c jsonConn) CloseWrite() error {
-	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return conn.CloseWrite()
-	}
-	return nil
-}
+func (c jsonConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // jsonTLSConn shows net/http the state of the TLS connection inside.
 type jsonTLSConn struct {

@@ -22,7 +22,8 @@ type Keys interface {
 
 // Key is one external key with all its versions, numbered from 1.
 type Key interface {
-	// Token returns the configured name of the token that holds the key.
+	// Token returns the configured name of the token that did the last operation
+	// with the key, or before one, of a token that holds it. It is logged.
 	Token() string
 	// Describe asks the token for the present state of the newest version.
 	Describe(ctx context.Context) (KeyDescription, error)

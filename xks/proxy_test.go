@@ -25,7 +25,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// net/http waits for half a second before it lets go of a connection that it ends.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 var testCredential = Credential{
 	AccessKeyID:     "AAAAAAAAAAAAAAAAAAAAAAAA",
@@ -103,7 +106,7 @@ func startProxyWith(t *testing.T, change func(*Config), options *TLSOptions, roo
 }
 
 // serveOn serves a handler on a free port until the test ends.
-func serveOn(t *testing.T, handler http.Handler, options ListenerOptions) *Listener {
+func serveOn(t testing.TB, handler http.Handler, options ListenerOptions) *Listener {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -308,7 +311,7 @@ type testCA struct {
 	pool *x509.CertPool
 }
 
-func newTestCA(t *testing.T) *testCA {
+func newTestCA(t testing.TB) *testCA {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
@@ -329,7 +332,7 @@ func newTestCA(t *testing.T) *testCA {
 	return ca
 }
 
-func newECKey(t *testing.T) *ecdsa.PrivateKey {
+func newECKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -338,7 +341,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func (ca *testCA) issue(t *testing.T, name string) tls.Certificate {
+func (ca *testCA) issue(t testing.TB, name string) tls.Certificate {
 	t.Helper()
 	key := newECKey(t)
 	template := &x509.Certificate{

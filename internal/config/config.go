@@ -37,6 +37,7 @@ type Token struct {
 	Profile       string
 	Sessions      int
 	AllowPINValue bool
+	Isolated      bool // the module is loaded into a process of its own
 }
 
 // Store is a key store of the XKS proxy.
@@ -84,16 +85,18 @@ type TLS struct {
 	ClientSubjects []string
 }
 
-// Limits bounds the work of the XKS proxy.
+// Limits bounds the work of the XKS proxy, and the connections to every listener.
 type Limits struct {
 	Deadline    time.Duration // for one request
 	MaxInFlight int
+	Connections int           // to each listener, those of the KMS included; 0: as many as the process has file descriptors for
 	Drain       time.Duration // for requests under way when the process ends
 }
 
-// Health says how often the tokens are probed.
+// Health says how often the tokens are probed, and what else is to be warned of.
 type Health struct {
-	Interval time.Duration
+	Interval      time.Duration
+	CredentialAge time.Duration // from which credentials and identities are called old; 0: never
 }
 
 // Log says what is logged.

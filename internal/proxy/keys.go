@@ -4,47 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/hyok-kms/hyok/keystore"
+	"github.com/hyok-kms/hyok/keystore/group"
 	"github.com/hyok-kms/hyok/xks"
 )
 
 // storeKeys serves the keys of one key store from its tokens.
-type storeKeys struct {
-	tokens []*keystore.Token // in the order of the configuration
-}
+type storeKeys struct{ group *group.Group }
 
-// Find returns the key from the first token that has it. Only an id that no
-// token is known to have is searched for, since that takes time.
+// Find returns the key if a token has it.
 func (s *storeKeys) Find(ctx context.Context, id string) (xks.Key, error) {
-	if i := slices.IndexFunc(s.tokens, func(t *keystore.Token) bool { return t.Has(id) }); i >= 0 {
-		k, err := s.tokens[i].Find(ctx, id)
-		return tokenKey{k, s.tokens[i]}, apiError(err)
+	k, err := s.group.Find(ctx, id)
+	if err != nil {
+		return nil, apiError(err)
 	}
-	var failure error
-	for _, t := range s.tokens {
-		k, err := t.Find(ctx, id)
-		if err == nil {
-			return tokenKey{k, t}, nil
-		}
-		// That a token could not be asked is the better answer: the key may be there.
-		if failure == nil || errors.Is(failure, keystore.ErrKeyNotFound) {
-			failure = err
-		}
-	}
-	return nil, apiError(failure)
+	return groupKey{k}, nil
 }
 
 // Health returns one entry for each token.
 func (s *storeKeys) Health() []xks.ExternalKeyManager {
-	fleet := make([]xks.ExternalKeyManager, 0, len(s.tokens))
-	for _, t := range s.tokens {
-		info := t.Info()
+	var fleet []xks.ExternalKeyManager
+	for _, m := range s.group.Health() {
+		info := m.Token.Info()
 		fleet = append(fleet, xks.ExternalKeyManager{
-			ID:     t.Name(),
+			ID:     m.Token.Name(),
 			Model:  fmt.Sprintf("%s %s firmware %s", info.Manufacturer, info.Model, info.Firmware),
-			Health: healthNames(t.Health().State),
+			Health: healthNames(m.Health.State),
 		})
 	}
 	return fleet
@@ -60,25 +46,22 @@ func healthNames(s keystore.HealthState) string {
 	return xks.HealthUnavailable
 }
 
-// tokenKey is a key of a token with the errors of the proxy API.
-type tokenKey struct {
-	*keystore.Key
-	token *keystore.Token
-}
+// groupKey is a key of a group with the errors of the proxy API.
+type groupKey struct{ *group.Key }
 
-func (k tokenKey) Describe(ctx context.Context) (xks.KeyDescription, error) {
+func (k groupKey) Describe(ctx context.Context) (xks.KeyDescription, error) {
 	usage, disabled, err := k.Permissions(ctx)
 	return xks.KeyDescription{Encrypt: usage.Encrypt, Decrypt: usage.Decrypt, Disabled: disabled}, apiError(err)
 }
 
-func (k tokenKey) Encrypt(ctx context.Context, version uint32, plaintext, aad []byte) (xks.Sealed, error) {
+func (k groupKey) Encrypt(ctx context.Context, version uint32, plaintext, aad []byte) (xks.Sealed, error) {
 	s, err := k.Key.Encrypt(ctx, version, plaintext, aad)
 	return xks.Sealed(s), apiError(err)
 }
 
-func (k tokenKey) Decrypt(ctx context.Context, version uint32, sealed xks.Sealed, aad []byte) ([]byte, error) {
+func (k groupKey) Decrypt(ctx context.Context, version uint32, sealed xks.Sealed, aad []byte) ([]byte, error) {
 	plaintext, err := k.Key.Decrypt(ctx, version, keystore.Sealed(sealed), aad)
-	if errors.Is(err, keystore.ErrKeyNotFound) && k.token.Has(k.ID()) {
+	if errors.Is(err, group.ErrVersionNotFound) {
 		return nil, &xks.Error{
 			Name:    xks.InvalidCiphertextException,
 			Message: "The ciphertext names a version of the external key that does not exist or was destroyed.",

@@ -108,8 +108,9 @@ func allListeners(c *config.Config) []config.Listener {
 
 // listen opens the listeners and serves the front doors on them.
 func (p *Proxy) listen(c *config.Config) error {
+	connections := p.connectionLimit(c)
 	for i, l := range allListeners(c) {
-		options := xks.ListenerOptions{Logger: p.log}
+		options := xks.ListenerOptions{Logger: p.log, Connections: connections}
 		var handler http.Handler = p.server
 		if i >= len(c.Listeners) {
 			handler, options.Malformed = p.kms.handler, kmsapi.Malformed

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/telemetry"
 	"github.com/hyok-kms/hyok/keystore"
+	"github.com/hyok-kms/hyok/keystore/group"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -34,13 +36,17 @@ type Proxy struct {
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
 	operations *telemetry.Server
 	serving    sync.WaitGroup
-	failed     chan error // a listener that stopped by itself
+	looking    sync.WaitGroup // lookOut
+	failed     chan error     // a listener that stopped by itself
 	draining   atomic.Bool
+	stopLook   context.CancelFunc // ends lookOut; nil before Start is done
 
 	mu       sync.Mutex // serialises Reload and Shutdown
 	config   *config.Config
 	tokens   map[string]*openToken
+	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
+	dates    *dates
 	closing  sync.WaitGroup // tokens that a reload has put out of use
 	current  atomic.Pointer[serviceState]
 }
@@ -60,22 +66,31 @@ type storeLimiter struct {
 // serviceState is what probes and metrics need of the configuration in force.
 type serviceState struct {
 	tokens []*keystore.Token
-	stores map[string][]*keystore.Token
+	stores map[string]*group.Group
 }
 
 // Start opens the tokens and serves. It returns when every listener is open,
 // every token searched for its keys and probed once.
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, to start it for modules in processes of their own: %w", err)
+	}
 	p := &Proxy{
-		log: log, version: version, modules: new(keystore.Modules), pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		log: log, version: version, modules: &keystore.Modules{Command: []string{self, keystore.ModuleCommand}}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
 		failed: make(chan error, 1+len(allListeners(c))), config: c,
 		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
 	}
+	p.dates = newDates(log, p.metrics)
 	if err := p.start(ctx, c); err != nil {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		return nil, errors.Join(err, p.Shutdown(cleanup))
 	}
+	p.lookAtDates()
+	looking, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stopLook = stop
+	p.looking.Go(func() { p.lookOut(looking) })
 	return p, nil
 }
 
@@ -92,7 +107,13 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	p.tokens = tokens
-	x, limiters := p.serverConfig(c, tokens)
+	groups, err := p.openGroups(c, tokens)
+	if err != nil {
+		return err
+	}
+	p.startGroups(groups)
+	p.groups = groups
+	x, limiters := p.serverConfig(c, tokens, groups)
 	p.limiters = limiters
 	if len(c.Listeners) > 0 {
 		if p.server, err = xks.NewServer(x, p.log, p.metrics.Observe); err != nil {
@@ -104,12 +125,14 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openKMS(ctx, c); err != nil {
 			return err
 		}
-		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken)
+		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken, p.kms.engine.HoldsBack)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
+	p.metrics.WatchGroups(p.groupStats)
 	if err := p.listen(c); err != nil {
 		return err
 	}
+	p.metrics.WatchListeners(p.listeners)
 	if c.Operations == "" {
 		return nil
 	}
@@ -122,7 +145,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 func (p *Proxy) openTokens(ctx context.Context, c *config.Config) (map[string]*openToken, error) {
 	tokens := map[string]*openToken{}
 	for _, settings := range xksTokens(c) {
-		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health == p.config.Health {
+		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
 			tokens[settings.Name] = old
 			continue
 		}
@@ -173,7 +196,7 @@ func (p *Proxy) retire(old, kept map[string]*openToken) {
 }
 
 // serverConfig translates the configuration for the server.
-func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xks.Config, map[string]*storeLimiter) {
+func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken, groups map[string]*storeGroup) (xks.Config, map[string]*storeLimiter) {
 	x := xks.Config{
 		Deadline: c.Limits.Deadline, MaxInFlight: c.Limits.MaxInFlight, LogCiphertext: c.Log.Ciphertext,
 		ProxyModel: "hyok XKS proxy " + p.version,
@@ -181,7 +204,7 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken) (xk
 	limiters := map[string]*storeLimiter{}
 	for i := range c.Stores {
 		s := &c.Stores[i]
-		store := newStore(s, &storeKeys{storeTokens(s, tokens)})
+		store := newStore(s, &storeKeys{groups[s.Name].Group})
 		store.EKMVendor = tokens[s.Tokens[0]].Info().Manufacturer
 		if s.RateLimit != nil {
 			l := p.limiters[s.Name]
@@ -253,16 +276,14 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	x, limiters := p.serverConfig(c, tokens)
-	err = p.reloadKMS(c)
-	if err == nil && p.server != nil {
-		err = p.server.Reload(x)
-	}
+	groups, limiters, err := p.reloadStores(c, tokens)
 	if err != nil {
 		p.retire(tokens, p.tokens)
 		return err
 	}
+	connections := p.connectionLimit(c)
 	for i, o := range options {
+		p.listeners[i].SetConnections(connections)
 		if o == nil {
 			continue
 		}
@@ -272,11 +293,35 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 			p.log.Error("a listener keeps its former certificate", "address", listeners[i].Address, "error", err)
 		}
 	}
-	old := p.tokens
-	p.tokens, p.limiters, p.config = tokens, limiters, c
+	old, oldGroups := p.tokens, p.groups
+	p.tokens, p.groups, p.limiters, p.config = tokens, groups, limiters, c
 	p.publish(c)
+	p.retireGroups(oldGroups, groups)
 	p.retire(old, tokens)
 	return nil
+}
+
+// reloadStores puts the key stores of c in force. On an error nothing has changed.
+func (p *Proxy) reloadStores(c *config.Config, tokens map[string]*openToken) (map[string]*storeGroup, map[string]*storeLimiter, error) {
+	groups, err := p.openGroups(c, tokens)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, limiters := p.serverConfig(c, tokens, groups)
+	if p.server != nil {
+		err = x.Validate()
+	}
+	if err == nil {
+		err = p.reloadKMS(c)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p.startGroups(groups)
+	if p.server != nil {
+		err = p.server.Reload(x)
+	}
+	return groups, limiters, err
 }
 
 // Refresh searches all tokens for keys now.
@@ -285,17 +330,18 @@ func (p *Proxy) Refresh(ctx context.Context) error {
 	for _, t := range p.Tokens() {
 		errs = append(errs, t.Refresh(ctx))
 	}
+	p.refreshGroups(ctx)
 	return errors.Join(errs...)
 }
 
 // publish shows probes and metrics the tokens in force.
 func (p *Proxy) publish(c *config.Config) {
-	s := &serviceState{stores: map[string][]*keystore.Token{}}
+	s := &serviceState{stores: map[string]*group.Group{}}
 	for _, settings := range xksTokens(c) {
 		s.tokens = append(s.tokens, p.tokens[settings.Name].Token)
 	}
-	for i := range c.Stores {
-		s.stores[c.Stores[i].Name] = storeTokens(&c.Stores[i], p.tokens)
+	for name, g := range p.groups {
+		s.stores[name] = g.Group
 	}
 	p.current.Store(s)
 }
@@ -319,8 +365,8 @@ func (p *Proxy) Ready() error {
 		return errors.New("the proxy is shutting down")
 	}
 	var errs []error
-	for name, tokens := range p.current.Load().stores {
-		if !slices.ContainsFunc(tokens, func(t *keystore.Token) bool { return t.Health().State != keystore.Unavailable }) {
+	for name, g := range p.current.Load().stores {
+		if !slices.ContainsFunc(g.Health(), func(m group.MemberHealth) bool { return m.Health.State != keystore.Unavailable }) {
 			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
 		}
 	}
@@ -337,6 +383,9 @@ func (p *Proxy) inFlight() int {
 	}
 	return p.server.InFlight()
 }
+
+// WatchLog shows operators how many lines of the log were lost. It is called once.
+func (p *Proxy) WatchLog(lost func() uint64) { p.metrics.WatchLog(lost) }
 
 // Handler returns what the XKS listeners serve.
 func (p *Proxy) Handler() http.Handler { return p.server }
@@ -365,6 +414,10 @@ func (p *Proxy) Failed() <-chan error { return p.failed }
 // Shutdown stops accepting requests, finishes those in flight while ctx lasts,
 // and closes everything.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	if p.stopLook != nil {
+		p.stopLook()
+		p.looking.Wait()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.draining.Store(true)
@@ -385,6 +438,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if p.kms != nil {
 		stuck = p.kms.close(closing)
 	}
+	p.closeGroups()
 	for _, t := range p.tokens {
 		stuck = errors.Join(stuck, t.Close(closing))
 	}

@@ -7,7 +7,11 @@
 // another process, and nobody can leave it half done.
 package cryptoki
 
-import "github.com/miekg/pkcs11"
+import (
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
 
 // Handles, attributes and return values are those of the library.
 type (
@@ -90,4 +94,23 @@ func callError(call string, err error) error {
 		return nil
 	}
 	return &CallError{Call: call, Err: err}
+}
+
+// Isolated is a module in a process of its own, which Initialize starts and
+// Finalize ends.
+type Isolated interface {
+	Module
+	// Kill ends the process at once, whatever hangs inside. Calls under way, and
+	// all until the next Initialize, return a *GoneError.
+	Kill()
+}
+
+// GoneError says that the process of a module has ended, and why.
+type GoneError struct {
+	Module string // path
+	Reason string // for example "signal: segmentation fault"
+}
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("the process of the module %s has ended (%s)", e.Module, e.Reason)
 }

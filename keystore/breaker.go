@@ -1,0 +1,157 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A circuit breaker stands before each token. Calls that fail one after the other,
+// or hang while none succeeds, open it: then nobody waits for the token any more,
+// and one goroutine alone tries whether it is back (see revive.go). One that
+// succeeds in between is proof enough that the token serves.
+const (
+	tripFailures = 5                      // calls in a row that fail
+	tripHangs    = 3                      // callers in a row that give up
+	tripHangTime = 100 * time.Millisecond // and none of their calls returned for so long
+)
+
+// breaker is the state of a token's circuit breaker.
+type breaker struct {
+	now   atomic.Pointer[trip] // nil: closed; changed under mu
+	doubt atomic.Bool          // failures or hangs are counted; so that a success costs nothing
+	trips atomic.Uint64
+	wake  chan struct{} // capacity 1: something succeeded while it was open
+
+	mu       sync.Mutex
+	failures int           // in a row; guarded by mu
+	hangs    int           // in a row; guarded by mu
+	since    time.Time     // when the first call began that these waited for; guarded by mu
+	opening  chan struct{} // closed when it opens; guarded by mu
+}
+
+// trip is one time that the breaker is open.
+type trip struct {
+	since time.Time
+	hang  bool
+	cause error
+}
+
+func (b *breaker) init() { b.wake, b.opening = make(chan struct{}, 1), make(chan struct{}) }
+
+// refusal returns why the token is not asked now, or nil.
+func (t *Token) refusal() error {
+	trip := t.breaker.now.Load()
+	switch {
+	case trip == nil:
+		return nil
+	case errors.Is(trip.cause, ErrPINIncorrect):
+		return fmt.Errorf("token %s: %w: %w", t.name, ErrUnavailable, trip.cause)
+	}
+	return fmt.Errorf("token %s: %w for %v, since: %v", t.name, ErrUnavailable, time.Since(trip.since).Round(time.Millisecond), trip.cause)
+}
+
+// refused is refusal for those who saw the breaker open while they waited, though it
+// may be closed by now.
+func (t *Token) refused() error {
+	if err := t.refusal(); err != nil {
+		return err
+	}
+	return fmt.Errorf("token %s: %w: it was not a moment ago", t.name, ErrUnavailable)
+}
+
+// opened returns what is closed once the breaker opens.
+func (b *breaker) opened() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.opening
+}
+
+// succeeded notes that a call has returned as it should.
+func (t *Token) succeeded() {
+	b := &t.breaker
+	if b.now.Load() != nil {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}
+	if !b.doubt.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures, b.hangs = 0, 0
+	b.doubt.Store(false)
+}
+
+// failed notes that a call has failed by the token's fault.
+func (t *Token) failed(cause error) {
+	b := &t.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.doubt.Store(true)
+	b.failures++
+	if b.failures >= tripFailures || isModuleGone(cause) {
+		t.trip(&trip{since: time.Now(), cause: cause})
+	}
+}
+
+// hung notes that a caller has given up on a call that began at a time and runs
+// still. A caller may be impatient: what counts is that nothing returns at all.
+func (t *Token) hung(begun time.Time) {
+	b := &t.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hangs == 0 || begun.Before(b.since) {
+		b.since = begun
+	}
+	b.doubt.Store(true)
+	b.hangs++
+	if waited := time.Since(b.since); b.hangs >= tripHangs && waited >= tripHangTime {
+		t.trip(&trip{since: b.since, hang: true, cause: fmt.Errorf("%d calls hang in the module", t.sessions.stuck.Load())})
+	}
+}
+
+// trip opens the breaker and starts what closes it again. breaker.mu is held.
+func (t *Token) trip(now *trip) {
+	b := &t.breaker
+	if b.now.Load() != nil || !t.start(func() { t.revive(now) }) {
+		return
+	}
+	select {
+	case <-b.wake: // of the time before
+	default:
+	}
+	b.now.Store(now)
+	b.trips.Add(1)
+	close(b.opening)
+	t.log.Error("the token is not asked any more until it is back", "cause", now.cause)
+}
+
+// close ends the time that the breaker was open.
+func (b *breaker) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures, b.hangs = 0, 0
+	b.doubt.Store(false)
+	b.opening = make(chan struct{})
+	b.now.Store(nil)
+}
+
+// Available reports, without calling the token, whether operations are given to
+// it now; while it is false they answer ErrUnavailable at once.
+func (t *Token) Available() bool { return t.breaker.now.Load() == nil }
+
+// waitFor bounds how long a call may wait for a free session: as long as a call
+// takes, or a twentieth of the time that its caller has. More would help nobody:
+// what is beyond the token's capacity has to be refused at some time, and it had
+// better be soon.
+func (t *Token) waitFor(ctx context.Context) (most time.Duration, bounded bool) {
+	const share = 20
+	deadline, bounded := ctx.Deadline()
+	return max(time.Duration(t.sessions.service.Load()), time.Until(deadline)/share), bounded
+}

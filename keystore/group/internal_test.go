@@ -1,0 +1,144 @@
+package group
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hyok-kms/hyok/internal/tokentest"
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+func TestHedgeBudget(t *testing.T) {
+	var b budget
+	b.init()
+	spent := 0
+	for range 1000 {
+		b.earn()
+		if b.spend() {
+			spent++
+		}
+	}
+	if spent < 100 || spent > 100+hedgeBurst+1 {
+		t.Errorf("%d of 1000 requests were hedged", spent)
+	}
+}
+
+// What a member opens that nobody waits for any more is wiped, and it has ended
+// when the answer is there.
+func TestLosersAreWiped(t *testing.T) {
+	var modules keystore.Modules
+	var tokens []*keystore.Token
+	for range 2 {
+		tok := tokentest.Open(t, &modules, tokentest.Options(tokentest.NewToken(t, &modules)))
+		if err := tok.ImportKey(t.Context(), "k", both, bytes.Repeat([]byte{1}, 32)); err != nil {
+			t.Fatal(err)
+		}
+		tok.Probe(t.Context())
+		tokens = append(tokens, tok)
+	}
+	g := New(Options{Name: "store", Tokens: tokens, Logger: slog.New(slog.DiscardHandler)})
+	defer g.Close()
+	k, err := g.Find(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := g.request(t.Context(), k, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range g.members {
+		if f := g.startProof(m, r.version); f == nil {
+			t.Fatal("closed")
+		} else if <-f.done; f.err != nil {
+			t.Fatal(f.err)
+		}
+	}
+	secret := []byte("a secret that nobody gets")
+	late := false
+	out, err := race(t.Context(), r, []int{0, 1}, func(ctx context.Context, held *keystore.Key) ([]byte, error) {
+		if held == r.keys[1] {
+			return []byte("the answer"), nil
+		}
+		<-ctx.Done() // the other one has answered
+		late = true
+		return secret, nil
+	}, wipe)
+	if string(out) != "the answer" || err != nil {
+		t.Fatalf("%q, %v", out, err)
+	}
+	if !late || !bytes.Equal(secret, make([]byte, len(secret))) {
+		t.Errorf("the loser's answer is %q", secret)
+	}
+	if s := g.Stats(); s.Hedges != 1 || k.by.Load() != g.members[1] {
+		t.Errorf("%+v", s)
+	}
+}
+
+func FuzzParseAnswers(f *testing.F) {
+	f.Add([]byte(`{"format":1,"keys":[]}`))
+	f.Add([]byte(`{"format":1,"keys":[{"id":"k","version":1,"members":[{"name":"a/1","proven":true,"destroyed":true}],
+		"answer":{"text":"AAA=","iv":"AAAAAAAAAAAAAAAA","ciphertext":"AAA=","tag":"AAAAAAAAAAAAAAAAAAAAAA==","by":"a"}}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		records, err := parseAnswers(data)
+		if err != nil {
+			return
+		}
+		a := NewAnswers(slog.New(slog.DiscardHandler))
+		a.records = records
+		for v, r := range records {
+			for name := range r.held {
+				a.names = append(a.names, name)
+			}
+			if v.number == 0 {
+				t.Error("version 0")
+			}
+		}
+		text, err := json.Marshal(a.file())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseAnswers(text); err != nil || len(again) != len(records) {
+			t.Errorf("written and read again: %d of %d, %v", len(again), len(records), err)
+		}
+	})
+}
+
+// What is written is what a former process knew.
+func TestAnswersRoundTrip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "folder", "answers.json")
+	a, err := OpenAnswers(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.keepMembers([]*member{{name: "a/1"}, {name: "b/2"}})
+	v := versionID{"k", 3}
+	a.put(v, &answer{Text: []byte("t"), Sealed: keystore.Sealed{IV: make([]byte, 12), Ciphertext: []byte("c"), Tag: make([]byte, 16)}, By: "a"})
+	a.hold(v, "a/1")
+	a.hold(v, "stranger/3")
+	a.saw(v, "b/2", &look{began: time.Hour, disabled: true})
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenAnswers(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.get(v); got == nil || string(got.Text) != "t" || got.By != "a" {
+		t.Errorf("%+v", got)
+	}
+	if held, revoked := b.member(v, "a/1"); !held || revoked != nil {
+		t.Error(held, revoked)
+	}
+	if held, revoked := b.member(v, "b/2"); held || revoked == nil || !errors.Is(revoked.refusal(toEncrypt), keystore.ErrKeyDisabled) {
+		t.Error(held, revoked)
+	}
+	if held, _ := b.member(v, "stranger/3"); held {
+		t.Error("it remembers somebody who is not in the group")
+	}
+}

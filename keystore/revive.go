@@ -1,0 +1,202 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
+)
+
+// What brings a token back: one goroutine while its breaker is open. It tries the
+// token's self-test on new sessions, ten times a second where the token fails. A
+// test that hangs is left behind after a while, in case that only its session or
+// connection is dead, each time after a longer one, since calls that hang cannot be
+// ended and must stay few. Some modules notice that a token came back only after
+// C_Finalize and C_Initialize: that is tried from the second failure on, where it
+// disturbs nobody. A module in a process of its own is ended and started anew.
+const (
+	reviveEvery    = 100 * time.Millisecond
+	resetEvery     = 500 * time.Millisecond
+	revivePatience = 500 * time.Millisecond // with the first test
+	mostPatience   = 30 * time.Second
+	killPatience   = 2 * time.Second // with a module in a process of its own; doubled each time
+	mostKillWait   = 10 * time.Second
+)
+
+// revival is what revive knows of its attempts.
+type revival struct {
+	t        *Token
+	failures int           // of tests, not counting those that hang
+	patience time.Duration // with a test that hangs
+	reset    time.Time     // of the module, the last time
+	kill     time.Duration // how long a hanging process is borne with
+	moved    time.Time     // when something has last returned, or the process was last started
+}
+
+// revive tries until the token is back or closed, and then closes the breaker.
+func (t *Token) revive(cause *trip) {
+	r := &revival{t: t, patience: revivePatience, kill: killPatience, moved: cause.since}
+	err := cause.cause
+	for {
+		if !cause.hang || r.failures > 0 {
+			r.repair(err)
+		}
+		if err = r.test(); err == nil {
+			break
+		}
+		select {
+		case <-t.background.Done():
+			return
+		case <-t.breaker.wake:
+		case <-time.After(reviveEvery):
+		}
+	}
+	t.breaker.close()
+	t.log.Info("the token is back", "after_ms", time.Since(cause.since).Milliseconds())
+	t.Probe(t.background)
+}
+
+// test runs the self-test once, on a session that is opened for it.
+func (r *revival) test() error {
+	t := r.t
+	ctx, cancel := context.WithTimeout(t.background, r.patience)
+	defer cancel()
+	w, err := t.spareWorker()
+	if err != nil {
+		return err
+	}
+	err = t.await(ctx, w, func(w *worker) error {
+		w.doubtful = true // the session is of the time before
+		if err := w.openSession(); err != nil {
+			return err
+		}
+		return w.selfTest()
+	}, func() {}, nil)
+	if w.kind != pooledWorker {
+		close(w.calls)
+	}
+	if ctx.Err() != nil && t.background.Err() == nil {
+		r.hanging()
+		return err
+	}
+	r.moved = time.Now()
+	if err != nil {
+		r.failures++
+	}
+	return err
+}
+
+// hanging is what follows a test that hangs.
+func (r *revival) hanging() {
+	r.patience = min(2*r.patience, mostPatience)
+	isolated, ok := r.t.module.ctx.(cryptoki.Isolated)
+	if !ok {
+		return
+	}
+	r.patience = revivePatience // a process that hangs for good is ended, and its calls with it
+	if time.Since(r.moved) < r.kill {
+		return
+	}
+	r.kill = min(2*r.kill, mostKillWait)
+	r.t.log.Error("the process of the module hangs and is ended", "hung_ms", time.Since(r.moved).Milliseconds())
+	isolated.Kill()
+	r.moved = time.Now()
+	r.restart(true)
+}
+
+// repair has the module start anew where that may help.
+func (r *revival) repair(cause error) {
+	dead := isModuleGone(cause)
+	soon := dead && r.failures < 3 // else it is started in vain
+	if errors.Is(cause, ErrPINIncorrect) || !dead && r.failures < 2 || !soon && time.Since(r.reset) < resetEvery {
+		return
+	}
+	r.restart(isCode(cause, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) || dead)
+}
+
+func (r *revival) restart(dead bool) {
+	r.reset = time.Now()
+	done, err := r.t.modules.reset(r.t.module, dead)
+	switch {
+	case err != nil:
+		r.t.log.Error("the module could not be initialized again", "error", err)
+	case done:
+		r.t.log.Warn("the module was initialized again")
+	}
+}
+
+// spareWorker returns a worker to try the token with: a free one of the pool, or
+// one beside it.
+func (t *Token) spareWorker() (*worker, error) {
+	select {
+	case w := <-t.idle:
+		return w, nil
+	default:
+	}
+	if w, err := t.newWorker(pooledWorker); w != nil || err != nil {
+		return w, err
+	}
+	return t.newWorker(probeWorker)
+}
+
+// isModuleGone reports whether err says that the module itself has to be started
+// anew: nothing that is asked of it before can succeed.
+func isModuleGone(err error) bool {
+	var gone *cryptoki.GoneError
+	return errors.As(err, &gone) || isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+}
+
+// reset has a module start anew: by C_Finalize and C_Initialize, or C_Initialize
+// alone where it is dead, which says that it is not initialized. That ends all
+// sessions of everybody who uses it. So it is done only while every token of the
+// module is out of service, or the module dead, and while no call is inside. It
+// reports whether it was done.
+func (ms *Modules) reset(m *module, dead bool) (bool, error) {
+	isolated, alone := m.ctx.(cryptoki.Isolated)
+	if !alone {
+		if !dead && (!m.ours || !ms.idle(m)) || !m.calls.TryLock() {
+			return false, nil
+		}
+		defer m.calls.Unlock()
+	}
+	switch {
+	case alone:
+		isolated.Kill()
+	case !dead:
+		_ = m.ctx.Finalize() // C_Initialize tells whether it has helped
+	}
+	if err := m.ctx.Initialize(); err != nil && !isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		return false, fmt.Errorf("initialize the PKCS#11 module %s again: %w", m.path, err)
+	}
+	m.resets.Add(1)
+	for _, t := range ms.usersOf(m) {
+		t.sessions.losses.Add(1)
+	}
+	return true, nil
+}
+
+// idle reports whether nobody uses the module but tokens that are out of service.
+func (ms *Modules) idle(m *module) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for t := range m.users {
+		if t.Available() {
+			return false
+		}
+	}
+	return m.refs == len(m.users)
+}
+
+func (ms *Modules) usersOf(m *module) []*Token {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	users := make([]*Token, 0, len(m.users))
+	for t := range m.users {
+		users = append(users, t)
+	}
+	return users
+}
