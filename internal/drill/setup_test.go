@@ -122,8 +122,8 @@ func (s *site) put(tok *keystore.Token) {
 func (s *site) encrypt(ctx context.Context) error {
 	_, err := s.client.Encrypt(ctx, "k", &xks.EncryptRequest{
 		RequestMetadata: xks.RequestMetadata{
-			PrincipalARN: "arn:aws:iam::111122223333:user/drill", KeyARN: "arn:aws:kms:us-east-1:111122223333:key/drill",
-			Operation: "Encrypt", RequestID: "drill",
+			AWSPrincipalARN: "arn:aws:iam::111122223333:user/drill", KMSKeyARN: "arn:aws:kms:us-east-1:111122223333:key/drill",
+			KMSOperation: "Encrypt", KMSRequestID: "drill",
 		},
 		Plaintext: []byte("0123456789abcdef0123456789abcdef"), Algorithm: xks.AlgorithmAESGCM,
 	})
