@@ -15,12 +15,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	modules.Command = []string{self, keystore.ModuleCommand}
 	if label, ok := os.LookupEnv("HYOK_TEST_WITHDRAW"); ok {
 		attributes := []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT}
 		if os.Getenv("HYOK_TEST_ROOT") != "" {
 			attributes = []uint{pkcs11.CKA_UNWRAP}
 		}
 		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE"), attributes))
+	}
+	if uri, ok := os.LookupEnv(switchVariable); ok {
+		if err := switchForEver(uri, os.Getenv("HYOK_TEST_MODULE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
 	}
 	if uri, ok := os.LookupEnv("HYOK_TEST_VAULT"); ok {
 		if err := makeMaterial(uri, os.Getenv("HYOK_TEST_MODULE")); err != nil {
@@ -137,3 +148,9 @@ var modules keystore.Modules
 var both = keystore.KeyUsage{Encrypt: true, Decrypt: true}
 
 func background(o *keystore.Options) { o.Background = true }
+
+// isolations runs a test with the module in this process and in one of its own.
+func isolations(t *testing.T, test func(t *testing.T, isolation func(*keystore.Options))) {
+	t.Run("module in this process", func(t *testing.T) { test(t, func(*keystore.Options) {}) })
+	t.Run("module in a child", func(t *testing.T) { test(t, func(o *keystore.Options) { o.Isolated = true }) })
+}

@@ -17,6 +17,10 @@ import (
 // Modules loads PKCS#11 modules into the process, each once however many
 // tokens use it. Its zero value is ready; a process has one.
 type Modules struct {
+	// Command starts this program as the process of a module, see Options.Isolated:
+	// its path, and ModuleCommand. Nil: no module can be isolated.
+	Command []string
+
 	mu   sync.Mutex
 	open map[string]*module // by resolved path; guarded by mu
 }
@@ -75,7 +79,8 @@ func (ms *Modules) acquire(path string) (*module, error) {
 // acquireToken acquires the module that u names and finds the token there. A
 // module that hangs does not keep it beyond the end of ctx: what was acquired by
 // then is given up when the module returns.
-func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo, error) {
+func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, TokenInfo, error) {
+	u := o.URI
 	type result struct {
 		m    *module
 		info TokenInfo
@@ -83,7 +88,7 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 	results := make(chan result)
 	go func() {
-		m, err := ms.acquire(u.ModulePath)
+		m, err := ms.acquireFor(o)
 		var info TokenInfo
 		if err == nil {
 			m.calls.RLock()
@@ -109,6 +114,14 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 }
 
+// acquireFor acquires the module of a token.
+func (ms *Modules) acquireFor(o *Options) (*module, error) {
+	if o.Isolated {
+		return ms.isolate(o)
+	}
+	return ms.acquire(o.URI.ModulePath)
+}
+
 // release gives up one acquire; the last one finalizes and unloads.
 func (ms *Modules) release(m *module) error {
 	ms.mu.Lock()
@@ -117,10 +130,15 @@ func (ms *Modules) release(m *module) error {
 	if m.refs > 0 {
 		return nil
 	}
-	delete(ms.open, m.path)
+	if ms.open[m.path] == m { // one in a process of its own is not there
+		delete(ms.open, m.path)
+	}
 	var err error
 	if m.ours {
 		err = m.ctx.Finalize()
+	}
+	if isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+		err = nil // it failed to start anew
 	}
 	m.ctx.Destroy()
 	if err != nil {
@@ -262,7 +280,8 @@ func (u URI) Matches(ti TokenInfo) bool {
 // InitToken initializes the first uninitialized token of the module at path
 // with a label (1 to 32 bytes) and both PINs, and returns its description.
 // Tokens that are initialized already are left alone; one of the same label is
-// an error.
+// an error, unless it has no user PIN yet, as after a kill in InitToken: with the
+// right soPIN that is set.
 func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo, err error) {
 	if label == "" || len(label) > 32 {
 		return info, fmt.Errorf("token label has %d bytes: it must have 1 to 32", len(label))
@@ -280,6 +299,17 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	}
 	slot := -1
 	for _, ti := range infos {
+		if ti.Initialized && ti.Label == label && !ti.PINSet {
+			err := m.initPIN(ti.Slot, soPIN, userPIN)
+			if isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID) {
+				err = fmt.Errorf("a token labelled %s is there already, without a user PIN and with another security officer's PIN (%w). If a process was killed while it made this token, "+
+					"nothing was ever done with it: delete it ('softhsm2-util --delete-token --serial %s') and try again", printable(label), err, ti.Serial)
+			}
+			if err != nil {
+				return info, err
+			}
+			return m.find(URI{Token: label})
+		}
 		if ti.Initialized && ti.Label == label {
 			return info, fmt.Errorf("a token labelled %s is there already, with serial %s", printable(label), ti.Serial)
 		}
@@ -302,6 +332,11 @@ func (m *module) initSlot(slot uint, label, soPIN, userPIN string) (err error) {
 	if err := m.ctx.InitToken(slot, soPIN, label); err != nil {
 		return fmt.Errorf("initialize the token in slot %d: %w", slot, err)
 	}
+	return m.initPIN(slot, soPIN, userPIN)
+}
+
+// initPIN sets the user PIN of the token in a slot.
+func (m *module) initPIN(slot uint, soPIN, userPIN string) (err error) {
 	s, err := m.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return fmt.Errorf("open a session with the new token: %w", err)
