@@ -166,7 +166,7 @@ func TestLosses(t *testing.T) {
 	_, err = b.seal()
 	b.expect("renumbered", err, pkcs11.CKR_KEY_HANDLE_INVALID)
 	b.module.Set(t, "lose-sessions 1")
-	_, err = b.seal()
+	_, err = b.ctx.GetSessionInfo(b.session)
 	b.expect("sessions lost", err, pkcs11.CKR_SESSION_HANDLE_INVALID)
 }
 
