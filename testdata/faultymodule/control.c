@@ -332,7 +332,7 @@ static void leak(UL bytes)
 
 static void crash(void)
 {
-	int *volatile nowhere = NULL;
+	volatile int *volatile nowhere = NULL;
 	*nowhere = 1;
 }
 
@@ -379,6 +379,8 @@ static RV refusal(int fn)
 RV begin(struct call *c)
 {
 	RV rv = OK;
+	if (!real)
+		return GENERAL_ERROR; /* load has failed, and the application goes on */
 	lock_control();
 	count(FIRST_FUNCTION + c->fn, 1);
 	if (!c->only_asks && control.rule_count + control.max_parallel)
@@ -566,8 +568,10 @@ RV load(void)
 		rv = GENERAL_ERROR;
 		counts = NULL;
 	}
-	if (rv == OK && !real)
+	if (rv == OK && !real) {
+		excuse(); /* what another process said; it will be said again if it holds */
 		rv = load_real();
+	}
 	pthread_mutex_unlock(&mu);
 	return rv;
 }
