@@ -79,21 +79,33 @@ func TestFailover(t *testing.T) {
 			var all []sample
 			var load sync.WaitGroup
 			load.Go(func() { all = s.load(ctx, pick(100, 500)) })
+			begin := time.Now()
 			time.Sleep(pick(300*time.Millisecond, 5*time.Second))
 			s.modules[0].Set(t, fault)
-			time.Sleep(pick(500*time.Millisecond, 20*time.Second))
+			time.Sleep(pick(300*time.Millisecond, 10*time.Second))
+			known := time.Since(begin)
+			time.Sleep(pick(300*time.Millisecond, 10*time.Second))
+			over := time.Since(begin)
 			s.modules[0].Set(t)
 			time.Sleep(pick(300*time.Millisecond, 5*time.Second))
 			stop()
 			load.Wait()
-			failed := 0
+			failed, sent, lost := 0, 0, 0
 			for _, a := range all {
-				if named(t, a.err) != "" {
+				bad := named(t, a.err) != ""
+				if bad {
 					failed++
 				}
+				if a.sent > known && a.sent < over {
+					sent++
+					if bad {
+						lost++
+					}
+				}
 			}
-			if failed*100 > len(all) {
-				t.Errorf("%d of %d requests failed though one token was well", failed, len(all))
+			// Without failover it would be half of them.
+			if lost*4 > sent {
+				t.Errorf("%d of %d requests failed though one token was well, and the other known to be sick", lost, sent)
 			}
 			t.Logf("%q on one of two tokens: %d of %d requests failed (%.3f %%), p50 %v, p99 %v, p99.9 %v, slowest %v", fault, failed, len(all),
 				100*float64(failed)/float64(len(all)), quantile(times(all, every), .5), quantile(times(all, every), .99), quantile(times(all, every), .999), quantile(times(all, every), 1))
