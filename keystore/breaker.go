@@ -12,7 +12,8 @@ import (
 // A circuit breaker stands before each token. Calls that fail one after the other,
 // or hang while none succeeds, open it: then nobody waits for the token any more,
 // and one goroutine alone tries whether it is back (see revive.go). One that
-// succeeds in between is proof enough that the token serves.
+// succeeds in between is proof enough that the token serves. A self-test with a wrong
+// answer opens it at once.
 const (
 	tripFailures = 5                      // calls in a row that fail
 	tripHangs    = 3                      // callers in a row that give up
@@ -95,7 +96,7 @@ func (t *Token) failed(cause error) {
 	defer b.mu.Unlock()
 	b.doubt.Store(true)
 	b.failures++
-	if b.failures >= tripFailures || isModuleGone(cause) {
+	if b.failures >= tripFailures || isModuleGone(cause) || errors.Is(cause, errWrongAnswer) {
 		t.trip(&trip{since: time.Now(), cause: cause})
 	}
 }
@@ -130,6 +131,22 @@ func (t *Token) trip(now *trip) {
 	b.trips.Add(1)
 	close(b.opening)
 	t.log.Error("the token is not asked any more until it is back", "cause", now.cause)
+}
+
+// stays notes why the token is not back: it may be for another reason by now than
+// when the breaker opened.
+func (t *Token) stays(err error) {
+	var te *TokenError
+	if !errors.As(err, &te) {
+		return
+	}
+	t.breaker.mu.Lock()
+	defer t.breaker.mu.Unlock()
+	was := t.breaker.now.Load()
+	if errors.Is(err, ErrTokenNotFound) && !errors.Is(was.cause, ErrTokenNotFound) {
+		t.log.Error("the token is not where it was", "error", err)
+	}
+	t.breaker.now.Store(&trip{since: was.since, hang: was.hang, cause: err})
 }
 
 // close ends the time that the breaker was open.

@@ -420,5 +420,13 @@ func (w *worker) trueTag(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, e
 	if subtle.ConstantTimeCompare(again.Ciphertext, s.Ciphertext) == 0 {
 		return nil, w.fail("C_Encrypt", errors.New("it does not repeat itself"))
 	}
+	// Once more: a tag that was damaged on its way must not condemn the ciphertext.
+	third, err := w.sealWith(h, s.IV, plain.Ciphertext, aad)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(again.Tag, third.Tag) == 0 {
+		return nil, w.fail("C_Encrypt", errors.New("it does not repeat itself"))
+	}
 	return again.Tag, nil
 }

@@ -48,6 +48,7 @@ func (t *Token) revive(cause *trip) {
 		if err = r.test(); err == nil {
 			break
 		}
+		t.stays(err)
 		select {
 		case <-t.background.Done():
 			return
