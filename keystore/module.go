@@ -137,6 +137,9 @@ func (ms *Modules) release(m *module) error {
 	if m.ours {
 		err = m.ctx.Finalize()
 	}
+	if isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+		err = nil // it failed to start anew
+	}
 	m.ctx.Destroy()
 	if err != nil {
 		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)

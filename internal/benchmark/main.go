@@ -19,12 +19,20 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/softhsm"
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == keystore.ModuleCommand {
+		if err := keystore.ServeModule(); err != nil {
+			fmt.Fprintln(os.Stderr, "benchmark:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{}
-	part := flag.String("part", "all", "what to measure: xks, kms, scale or all")
+	part := flag.String("part", "all", "what to measure: xks, kms, isolation, scale or all")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of all measurements")
 	flag.DurationVar(&o.length, "time", time.Second, "time of one measurement")
 	flag.IntVar(&o.keys, "keys", 100000, "keys of the part scale")
@@ -66,7 +74,7 @@ func run(ctx context.Context, part string, o options) (err error) {
 	parts := []struct {
 		name string
 		run  func(context.Context, string, options) error
-	}{{"xks", runXKS}, {"kms", runKMS}, {"scale", runScale}}
+	}{{"xks", runXKS}, {"kms", runKMS}, {"isolation", runIsolation}, {"scale", runScale}}
 	dir, err := os.MkdirTemp(memoryFolder(), "hyok-benchmark-")
 	if err != nil {
 		return err
@@ -91,7 +99,7 @@ func run(ctx context.Context, part string, o options) (err error) {
 		}
 	}
 	if !known {
-		return fmt.Errorf("there is no part %q: name xks, kms, scale or all", part)
+		return fmt.Errorf("there is no part %q: name xks, kms, isolation, scale or all", part)
 	}
 	return nil
 }
