@@ -192,7 +192,8 @@ type TokenInfo struct {
 	loginRequired bool
 }
 
-// Tokens lists the tokens that the module at path shows.
+// Tokens lists the tokens that the module at path shows. Of tokens that do not
+// describe themselves the error tells; the others are listed all the same.
 func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
 	m, err := ms.acquire(path)
 	if err != nil {
@@ -205,22 +206,26 @@ func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
 }
 
 // tokens lists the tokens of the module. The caller holds calls for reading.
+// tokens returns the tokens that describe themselves, and of the others an error.
+// One that was half made, or is sick, is not in the way of the others.
 func (m *module) tokens() ([]TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
 		return nil, fmt.Errorf("list the slots of %s: %w", m.path, err)
 	}
 	infos := make([]TokenInfo, 0, len(slots))
+	var errs []error
 	for _, slot := range slots {
 		ti, err := m.ctx.GetTokenInfo(slot)
 		if isCode(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
 			continue // it went away between the two calls, or is none of ours
 		} else if err != nil {
-			return nil, fmt.Errorf("describe the token in slot %d of %s: %w", slot, m.path, err)
+			errs = append(errs, fmt.Errorf("describe the token in slot %d of %s: %w", slot, m.path, err))
+			continue
 		}
 		infos = append(infos, tokenInfo(slot, ti))
 	}
-	return infos, nil
+	return infos, errors.Join(errs...)
 }
 
 func tokenInfo(slot uint, ti pkcs11.TokenInfo) TokenInfo {
@@ -250,9 +255,6 @@ func trim(s string) string { return strings.TrimRight(s, " \x00") }
 // find returns the one token that the URI names.
 func (m *module) find(u URI) (TokenInfo, error) {
 	infos, err := m.tokens()
-	if err != nil {
-		return TokenInfo{}, err
-	}
 	var found []TokenInfo
 	for _, ti := range infos {
 		if u.Matches(ti) {
@@ -261,6 +263,9 @@ func (m *module) find(u URI) (TokenInfo, error) {
 	}
 	switch len(found) {
 	case 0:
+		if err != nil {
+			return TokenInfo{}, err // it may be the one
+		}
 		return TokenInfo{}, fmt.Errorf("%w: %s shows no token that matches %s", ErrTokenNotFound, m.path, u)
 	case 1:
 		return found[0], nil
@@ -294,9 +299,6 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	m.calls.RLock()
 	defer m.calls.RUnlock()
 	infos, err := m.tokens()
-	if err != nil {
-		return info, err
-	}
 	slot := -1
 	for _, ti := range infos {
 		if ti.Initialized && ti.Label == label && !ti.PINSet {
@@ -318,7 +320,7 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 		}
 	}
 	if slot < 0 {
-		return info, fmt.Errorf("%s shows no uninitialized token", path)
+		return info, errors.Join(fmt.Errorf("%s shows no uninitialized token", path), err)
 	}
 	if err := m.initSlot(uint(slot), label, soPIN, userPIN); err != nil {
 		return info, err

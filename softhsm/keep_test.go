@@ -77,3 +77,41 @@ func TestKeepTokens(t *testing.T) {
 		}
 	}
 }
+
+// A token appears when it is whole; one whose making fails, or is stopped, does not.
+func TestStage(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := softhsm.Configure(dir); err != nil {
+		t.Fatal(err)
+	}
+	before := os.Getenv(softhsm.ConfigVariable)
+	tokens := func() int {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "tokens", "*", "token.object"))
+		if err != nil || os.Getenv(softhsm.ConfigVariable) != before {
+			t.Fatal(err, os.Getenv(softhsm.ConfigVariable))
+		}
+		return len(files)
+	}
+	var modules keystore.Modules
+	make := func() error {
+		_, err := modules.InitToken(tokentest.Module(t), "staged", "test-so-pin-4711", tokentest.PIN)
+		return err
+	}
+	stopped := errors.New("stopped")
+	if err := softhsm.Stage(dir, func() error { return errors.Join(make(), stopped) }); !errors.Is(err, stopped) || tokens() != 0 {
+		t.Errorf("%v, %d tokens", err, tokens())
+	}
+	if err := softhsm.Stage(dir, make); err != nil || tokens() != 1 {
+		t.Errorf("%v, %d tokens", err, tokens())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tokens.new")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the staging folder stays: %v", err)
+	}
+	t.Setenv(softhsm.ConfigVariable, filepath.Join(dir, "softhsm2.conf"))
+	u, err := keystore.ParseURI("pkcs11:token=staged?module-path=" + tokentest.Module(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokentest.Open(t, &modules, tokentest.Options(u))
+}

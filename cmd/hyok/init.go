@@ -139,7 +139,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 	}
 	var modules keystore.Modules
 	tokens, err := modules.Tokens(module)
-	if err != nil {
+	if len(tokens) == 0 && err != nil { // one that init was killed in the making of is not in the way
 		return err
 	}
 	known := false
@@ -147,7 +147,11 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 		known = known || t.Initialized && t.PINSet && t.Label == quickstartToken
 	}
 	if !known {
-		if _, err := modules.InitToken(module, quickstartToken, soPIN, pin); err != nil {
+		err := softhsm.Stage(dir, func() error {
+			_, err := modules.InitToken(module, quickstartToken, soPIN, pin)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

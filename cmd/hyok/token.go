@@ -45,7 +45,7 @@ func newTokenListCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Use:   "list",
 		Short: "List the tokens that PKCS#11 modules show",
 		Long: `Lists all tokens that the modules of the configuration show, those that are not configured
-included. With --module it lists those of that module, and needs no configuration; one that
+included, and fails after that if one does not describe itself. With --module it lists those of that module, and needs no configuration; one that
 --data or --config names gives the tokens' names, and SoftHSM2 its softhsm2_conf. No PIN is
 needed.`,
 		Example: `  $ hyok token list
@@ -59,18 +59,18 @@ needed.`,
 			if err != nil {
 				return err
 			}
-			views, err := listTokens(cmd.Context(), modules, named)
-			if err != nil {
-				return err
+			views, listErr := listTokens(cmd.Context(), modules, named)
+			if len(views) == 0 && listErr != nil {
+				return listErr
 			}
 			if *format == formatJSON {
-				return printJSON(cmd.OutOrStdout(), views)
+				return errors.Join(printJSON(cmd.OutOrStdout(), views), listErr)
 			}
 			var rows [][]string
 			for _, v := range views {
 				rows = append(rows, []string{v.Name, fmt.Sprint(v.Slot), v.Label, v.Serial, v.Manufacturer, v.Model, yesNo(v.Initialized), pinText(v.TokenInfo)})
 			}
-			return printTable(cmd.OutOrStdout(), []string{"NAME", "SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "PIN"}, rows)
+			return errors.Join(printTable(cmd.OutOrStdout(), []string{"NAME", "SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "PIN"}, rows), listErr)
 		},
 	}
 	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module, instead of those of the configuration")
@@ -126,7 +126,8 @@ func resolve(path string) string {
 	return path
 }
 
-// listTokens asks each module; the error joins those that failed.
+// listTokens asks each module; the error tells of modules and tokens that do not
+// answer.
 func listTokens(ctx context.Context, modules []string, named []namedURI) ([]tokenView, error) {
 	views := []tokenView{}
 	var errs []error
