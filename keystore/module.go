@@ -205,9 +205,9 @@ func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
 	return infos, errors.Join(err, ms.release(m))
 }
 
-// tokens lists the tokens of the module. The caller holds calls for reading.
 // tokens returns the tokens that describe themselves, and of the others an error.
-// One that was half made, or is sick, is not in the way of the others.
+// One that was half made, or is sick, is not in the way of the others. The caller
+// holds calls for reading.
 func (m *module) tokens() ([]TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
