@@ -95,10 +95,10 @@ func (c *Client) end(p *process) {
 	c.current.CompareAndSwap(p, nil)
 }
 
-func (c *Client) ask(q *request) (*exchange, error) {
+func (c *Client) ask(q *request) (exchange, error) {
 	p := c.current.Load()
 	if p == nil {
-		return nil, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+		return exchange{}, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
 	}
 	return p.ask(q)
 }

@@ -2,7 +2,6 @@ package child
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -11,7 +10,10 @@ import (
 
 // GetSlotList is C_GetSlotList.
 func (c *Client) GetSlotList(tokenPresent bool) ([]uint, error) {
-	q := request{op: opGetSlotList, numbers: [3]uint{uint(flag(tokenPresent))}}
+	q := request{op: opGetSlotList}
+	if tokenPresent {
+		q.numbers[0] = 1
+	}
 	x, err := c.ask(&q)
 	if err != nil {
 		return nil, err
@@ -100,23 +102,11 @@ func (c *Client) FindObjects(s cryptoki.Session, t cryptoki.Template) ([]cryptok
 		return nil, err
 	}
 	defer x.release()
-	var found []cryptoki.Object
-	for _, part := range x.parts {
-		r, err := parseReply(part)
-		if err != nil || r.failed.kind != succeeded {
-			return nil, c.distrust()
-		}
-		found = appendObjects(found, r.numbers)
+	found := make([]cryptoki.Object, len(x.reply.numbers))
+	for i, n := range x.reply.numbers {
+		found[i] = cryptoki.Object(n)
 	}
-	return appendObjects(found, x.reply.numbers), nil
-}
-
-func appendObjects(to []cryptoki.Object, handles []uint) []cryptoki.Object {
-	to = slices.Grow(to, len(handles))
-	for _, h := range handles {
-		to = append(to, cryptoki.Object(h))
-	}
-	return to
+	return found, nil
 }
 
 // GetAttributeValue is C_GetAttributeValue.

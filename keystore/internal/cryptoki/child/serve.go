@@ -11,8 +11,8 @@ import (
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
-// socket is where a child finds its end of the pair.
-const socket = 3
+// controlSocket is where a child finds its end of the first pair.
+const controlSocket = 3
 
 // Serve serves the module that the parent names to it, until the parent closes its
 // end of the pair or is gone: then it ends the process at once, whatever hangs in
@@ -22,30 +22,20 @@ func Serve(readPIN func(source string) (string, error)) error {
 	if err := prepare(); err != nil {
 		return fmt.Errorf("serve a PKCS#11 module to the process that started this one: %w", err)
 	}
-	s := &server{readPIN: readPIN, receive: receive, send: send}
-	for range fewReaders {
-		s.readers.Add(1)
-		go s.serve()
+	s := &server{readPIN: readPIN}
+	for {
+		fd, err := acceptLine()
+		if err != nil {
+			os.Exit(0) // the parent is gone
+		}
+		go s.serve(&line{fd: fd})
 	}
-	select {} // serve ends the process
 }
-
-// Goroutines that wait for a request. There are always enough: a call that hangs
-// must not keep others, or the end of the parent, from being noticed. And a
-// goroutine can be delayed when the runtime has to find out that all of its
-// processors wait in a system call.
-const (
-	fewReaders  = 2
-	manyReaders = 8
-)
 
 // server is the state of a child.
 type server struct {
 	readPIN func(source string) (string, error)
-	receive func([]byte) (int, error) // a packet; io.EOF: the parent is gone
-	send    func([]byte) error
 	module  atomic.Pointer[loaded]
-	readers atomic.Int32 // goroutines that wait for a request
 }
 
 // loaded is a module and where the PIN for it is.
@@ -54,65 +44,42 @@ type loaded struct {
 	pinSource string
 }
 
-// serve receives a request, does what it asks and replies, again and again: the
-// goroutine that the kernel has woken for a request does it all, as each hand-over
-// to another one would cost about as much as all the rest.
-func (s *server) serve() {
-	buf, out := make([]byte, maxPacket+1), make([]byte, 0, 4096)
+// serve does what the parent asks on a line, until it closes it.
+func (s *server) serve(l *line) {
+	defer closeSocket(l.fd)
 	for {
-		n, err := s.receive(buf)
+		message, err := l.receive()
 		if err != nil {
-			os.Exit(0)
+			return
 		}
-		if s.readers.Add(-1) < fewReaders {
-			s.readers.Add(1)
-			go s.serve()
+		q, err := parseRequest(message)
+		if err != nil {
+			return // on which the parent ends this process
 		}
-		out = s.handle(buf[:n], out)
-		clear(buf[:n])
-		if s.readers.Add(1) > manyReaders {
-			s.readers.Add(-1)
+		var r reply
+		r.failed = newFailure(s.do(&q, &r))
+		l.begin()
+		l.out = r.appendTo(l.out)
+		r.wipe()
+		if len(l.out) > lengthSize+maxMessage {
+			l.begin()
+			large := reply{failed: failure{kind: otherwise, text: "what the module answered is too large"}}
+			l.out = large.appendTo(l.out)
+		}
+		err = l.send()
+		l.wipe()
+		if err != nil {
 			return
 		}
 	}
 }
 
-// handle does what a packet asks and sends the reply, of which nothing stays in
-// out, which it returns for the next one.
-func (s *server) handle(packet, out []byte) []byte {
-	q, err := parseRequest(packet)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "hyok: the parent sent a malformed request")
-		os.Exit(1)
-	}
-	var r reply
-	r.failed = newFailure(s.do(&q, &r))
-	for ; len(r.numbers) > maxObjects; r.numbers = r.numbers[maxObjects:] {
-		part := reply{id: q.id, more: true, numbers: r.numbers[:maxObjects]}
-		out = s.reply(&part, out)
-	}
-	r.id = q.id
-	out = s.reply(&r, out)
+// wipe wipes what the module returned.
+func (r *reply) wipe() {
 	clear(r.out)
 	for _, a := range r.template {
 		clear(a.Value)
 	}
-	return out
-}
-
-func (s *server) reply(r *reply, out []byte) []byte {
-	out = r.appendTo(out[:0])
-	if len(out) > maxPacket {
-		clear(out)
-		tooLarge := reply{id: r.id, failed: failure{kind: otherwise, text: fmt.Sprintf("the module's answer has %d bytes: %d are supported", len(out), maxPacket)}}
-		out = tooLarge.appendTo(out[:0])
-	}
-	err := s.send(out)
-	clear(out)
-	if err != nil {
-		os.Exit(0) // the parent is gone
-	}
-	return out
 }
 
 // load loads the module that the parent names first of all.

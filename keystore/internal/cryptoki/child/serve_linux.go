@@ -3,7 +3,6 @@ package child
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -15,7 +14,7 @@ import (
 
 // prepare makes this process fit to have a module and PINs in its memory.
 func prepare() error {
-	if t, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_SEQPACKET {
+	if t, err := unix.GetsockoptInt(controlSocket, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_STREAM {
 		return errors.New("it has not handed down a socket: this command is not for people")
 	}
 	// The parent ends this process by closing the socket, after the requests that
@@ -50,14 +49,14 @@ func dieSilently() error {
 // closeInherited closes what a library in the parent has opened without
 // O_CLOEXEC. What this process has opened itself has it.
 func closeInherited() error {
-	unix.CloseOnExec(socket) // nor shall what the module starts have the socket
+	unix.CloseOnExec(controlSocket) // nor shall what the module starts have the socket
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return fmt.Errorf("list the open files: %w", err)
 	}
 	for _, entry := range open {
 		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd <= socket {
+		if err != nil || fd <= controlSocket {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
@@ -65,29 +64,4 @@ func closeInherited() error {
 		}
 	}
 	return nil
-}
-
-// receive waits for a packet in a system call, not in Go's poller: the kernel
-// wakes one thread for each packet.
-func receive(buf []byte) (int, error) {
-	for {
-		n, err := unix.Read(socket, buf)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
-}
-
-func send(packet []byte) error {
-	for {
-		if _, err := unix.Write(socket, packet); err != unix.EINTR {
-			return err
-		}
-	}
 }

@@ -3,7 +3,6 @@ package child
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 )
 
@@ -20,14 +18,16 @@ func start(c *Config) (*process, error) {
 	if len(c.Command) == 0 {
 		return nil, errors.New("no command is known that serves a module")
 	}
-	ours, theirs, err := pair()
+	control, other, err := pair()
 	if err != nil {
-		return nil, fmt.Errorf("make a pair of sockets: %w", err)
+		return nil, err
 	}
+	theirs := os.NewFile(uintptr(other), "parent")
 	defer func() { _ = theirs.Close() }() // the process has its own
 	output, end, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, ours.Close())
+		closeSocket(control)
+		return nil, err
 	}
 	defer func() { _ = end.Close() }()
 	cmd := exec.Command(c.Command[0], c.Command[1:]...)
@@ -36,28 +36,13 @@ func start(c *Config) (*process, error) {
 	// A signal of the terminal is for the parent, which ends the child itself.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, ours.Close(), output.Close())
+		closeSocket(control)
+		return nil, errors.Join(err, output.Close())
 	}
-	p := &process{module: c.Module, conn: ours, cmd: cmd, ended: make(chan struct{}), waiting: map[uint64]*exchange{}}
-	go p.receive()
+	p := &process{module: c.Module, cmd: cmd, control: control, over: make(chan struct{}), ended: make(chan struct{}), lines: map[*line]bool{}}
+	go p.watch()
 	go p.forward(output, c.Log.With("module_pid", cmd.Process.Pid))
 	return p, nil
-}
-
-// pair returns two connected sockets.
-func pair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	ours, theirs = os.NewFile(uintptr(fds[0]), "module"), os.NewFile(uintptr(fds[1]), "parent")
-	for _, fd := range fds {
-		// A packet has to fit into it.
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 2*maxPacket); err != nil {
-			return nil, nil, errors.Join(err, ours.Close(), theirs.Close())
-		}
-	}
-	return ours, theirs, nil
 }
 
 // Bounds of what a module can write to the log.

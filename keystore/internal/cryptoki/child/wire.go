@@ -10,11 +10,12 @@ import (
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
-// A packet is a sequence of numbers, as unsigned varints, and of texts, each after
-// its length. The parent and its child are one binary: there is no version.
+// A message is its length in four bytes, and then numbers, as unsigned varints, and
+// texts, each after its length. The parent and its child are one binary: there is
+// no version.
 const (
-	maxPacket  = 128 << 10 // bytes; what hyok sends a token is 64 KiB at most
-	maxObjects = 12000     // handles in one reply: 10 bytes each at most
+	lengthSize = 4
+	maxMessage = 16 << 20 // bytes; a search may find a million objects
 )
 
 // op names a method of cryptoki.Module.
@@ -53,7 +54,6 @@ const (
 
 // request is a call of a method with its arguments.
 type request struct {
-	id        uint64
 	op        op
 	numbers   [3]uint // handles, slots, flags and lengths in the order of the method
 	mechanism cryptoki.Mechanism
@@ -66,8 +66,6 @@ type request struct {
 // reply is what a method returned. Where it returned an error, there is nothing
 // else.
 type reply struct {
-	id       uint64
-	more     bool // another reply to the same request follows
 	failed   failure
 	numbers  []uint
 	out, iv  []byte
@@ -119,9 +117,8 @@ func (f failure) error() error {
 	return pkcs11.Error(f.code)
 }
 
-// appendTo appends the packet of q.
+// appendTo appends q.
 func (q *request) appendTo(b []byte) []byte {
-	b = binary.AppendUvarint(b, q.id)
 	b = append(b, byte(q.op))
 	for _, n := range q.numbers {
 		b = binary.AppendUvarint(b, uint64(n))
@@ -133,10 +130,9 @@ func (q *request) appendTo(b []byte) []byte {
 	return appendTemplate(b, q.private)
 }
 
-// parseRequest parses a packet. The request refers to its bytes.
-func parseRequest(packet []byte) (q request, err error) {
-	p := parser{rest: packet}
-	q.id = p.number()
+// parseRequest parses a message without its length. The request refers to its bytes.
+func parseRequest(message []byte) (q request, err error) {
+	p := parser{rest: message}
 	q.op = op(p.byte())
 	for i := range q.numbers {
 		q.numbers[i] = uint(p.number())
@@ -149,10 +145,9 @@ func parseRequest(packet []byte) (q request, err error) {
 	return q, p.end("request")
 }
 
-// appendTo appends the packet of r.
+// appendTo appends r.
 func (r *reply) appendTo(b []byte) []byte {
-	b = binary.AppendUvarint(b, r.id)
-	b = append(b, flag(r.more), byte(r.failed.kind))
+	b = append(b, byte(r.failed.kind))
 	if r.failed.kind != succeeded {
 		b = binary.AppendUvarint(b, uint64(r.failed.code))
 		b = appendString(b, r.failed.call)
@@ -172,10 +167,9 @@ func (r *reply) appendTo(b []byte) []byte {
 	return b
 }
 
-// parseReply parses a packet. The slices of bytes in the reply refer to it.
-func parseReply(packet []byte) (r reply, err error) {
-	p := parser{rest: packet}
-	r.id, r.more = p.head()
+// parseReply parses a message without its length. The slices of bytes in the reply refer to it.
+func parseReply(message []byte) (r reply, err error) {
+	p := parser{rest: message}
 	if r.failed.kind = failureKind(p.byte()); r.failed.kind != succeeded {
 		p.bad = p.bad || r.failed.kind > otherwise
 		r.failed.code = uint(p.number())
@@ -195,16 +189,6 @@ func parseReply(packet []byte) (r reply, err error) {
 		r.texts = append(r.texts, p.string())
 	}
 	return r, p.end("reply")
-}
-
-// replyHead returns what the receiver of a reply needs to find whom it is for.
-func replyHead(packet []byte) (id uint64, more bool, err error) {
-	p := parser{rest: packet}
-	id, more = p.head()
-	if p.bad {
-		return 0, false, errMalformed
-	}
-	return id, more, nil
 }
 
 // The parameters that a mechanism can have.
@@ -262,26 +246,12 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-func flag(set bool) byte {
-	if set {
-		return 1
-	}
-	return 0
-}
-
-var errMalformed = errors.New("malformed packet")
+var errMalformed = errors.New("malformed message")
 
 // parser takes a packet apart. Once it is bad, all that follows is empty.
 type parser struct {
 	rest []byte
 	bad  bool
-}
-
-func (p *parser) head() (id uint64, more bool) {
-	id = p.number()
-	set := p.byte()
-	p.bad = p.bad || set > 1
-	return id, set == 1
 }
 
 func (p *parser) byte() byte {
