@@ -113,6 +113,9 @@ func (h workingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body.whole()
 	} else {
 		r.Body = body
+		// By its own body net/http sees that some of it was not read, and lingers
+		// before it closes, so that the peer gets the answer.
+		defer func() { r.Body = body.ReadCloser }()
 	}
 	h.Handler.ServeHTTP(w, r)
 }
