@@ -15,7 +15,7 @@ import (
 // Config says which module a Client has and how its process is started.
 type Config struct {
 	Module  string   // path
-	Command []string // program and arguments of a process that calls Serve
+	Args    []string // with which this program, started again, calls Serve
 	// PINSource says to the child where the PIN is, in words that the child's
 	// readPIN understands. Empty: the parent reads the PIN and sends it.
 	PINSource string

@@ -15,9 +15,6 @@ import (
 
 // start starts the process of a module, which has loaded nothing yet.
 func start(c *Config) (*process, error) {
-	if len(c.Command) == 0 {
-		return nil, errors.New("no command is known that serves a module")
-	}
 	control, other, err := pair()
 	if err != nil {
 		return nil, err
@@ -30,7 +27,10 @@ func start(c *Config) (*process, error) {
 		return nil, err
 	}
 	defer func() { _ = end.Close() }()
-	cmd := exec.Command(c.Command[0], c.Command[1:]...)
+	// The very file that this process was started from, even if it was replaced by
+	// another version meanwhile.
+	cmd := exec.Command("/proc/self/exe", c.Args...)
+	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = end, end
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A signal of the terminal is for the parent, which ends the child itself.
