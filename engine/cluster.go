@@ -35,7 +35,7 @@ func NewCluster(ms *keystore.Modules, o keystore.Options, vault keystore.VaultOp
 	own := o.PIN
 	open := func(ctx context.Context, pin func() (string, error)) (*keystore.Token, *keystore.Vault, error) {
 		o := o
-		o.PIN, o.ProvePIN = pin, true
+		o.PIN, o.PINFrom, o.ProvePIN = pin, nil, true
 		token, err := keystore.Open(ctx, ms, o)
 		if own != nil && errors.Is(err, keystore.ErrLoggedIn) {
 			if err := samePIN(own, pin); err != nil {

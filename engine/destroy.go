@@ -19,6 +19,9 @@ func (e *Engine) destroyGone(ctx context.Context, keys []*key) error {
 		if !k.isGone(e.now()) {
 			continue
 		}
+		if e.HoldsBack() {
+			return internal("The waiting period of %s is over by the clock, which has not gone steadily for an hour yet. Try again later.", k.arn())
+		}
 		if err := e.destroyKey(ctx, k); err != nil {
 			return fmt.Errorf("delete %s: %w", k.arn(), err)
 		}

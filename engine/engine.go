@@ -14,6 +14,7 @@ import (
 
 	"github.com/hyok-kms/hyok/engine/internal/constraint"
 	"github.com/hyok-kms/hyok/engine/store"
+	"github.com/hyok-kms/hyok/internal/clock"
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -29,7 +30,8 @@ type Config struct {
 	Proxies *http.Client
 	// ProxyTimeout bounds each call of a proxy; 0: the 250 ms of AWS KMS.
 	ProxyTimeout time.Duration
-	// Now is the clock; nil: time.Now.
+	// Now is the clock; nil: time.Now, which is not believed at once where that
+	// would cost key material (see Engine.HoldsBack).
 	Now func() time.Time
 	// SweepInterval is the time between two looks for work that is due (see
 	// Engine.Sweep); 0: 10 seconds, negative: none, the owner calls Sweep.
@@ -46,6 +48,7 @@ type Engine struct {
 	clusters map[string]Cluster
 	proxies  *http.Client
 	clock    func() time.Time
+	steady   *steadiness // of the clock; nil: it is the owner's
 	// proxyTimeout bounds each call of a proxy.
 	proxyTimeout time.Duration
 	log          *slog.Logger
@@ -86,9 +89,6 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
 		slow: make(chan struct{}, slowRoom),
 	}
-	if e.clock == nil {
-		e.clock = time.Now
-	}
 	if e.proxies == nil {
 		e.proxies = newProxies()
 	}
@@ -97,6 +97,9 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.clock == nil {
+		e.clock, e.steady = time.Now, newSteadiness(clock.New(), e.log)
 	}
 	if err := e.openSealer(ctx); err != nil {
 		return nil, err
@@ -162,6 +165,11 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // now is the time that operations go by, to the millisecond, as it is stored.
 func (e *Engine) now() time.Time { return e.clock().UTC().Truncate(time.Millisecond) }
+
+// HoldsBack reports whether nothing is destroyed or rotated by date now, because
+// the clock has not yet gone steadily for an hour in this process. Keys whose time
+// has come cannot be used meanwhile, and can be again if the clock is set back.
+func (e *Engine) HoldsBack() bool { return !e.steady.proven() }
 
 // randomHex returns 2n hexadecimal digits of randomness.
 func randomHex(n int) string {

@@ -22,9 +22,15 @@ import (
 // connection to it. It does not ask again.
 const proxyTimeout = 250 * time.Millisecond
 
+// dialTimeout bounds a connection attempt, which outlives the request that began
+// it and which others join: where a name server is silent, they would wait with it
+// for many seconds after it is back.
+const dialTimeout = time.Second
+
 // newProxies returns a client for XKS proxies that trusts the system's roots.
 func newProxies() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	t.MaxIdleConnsPerHost = 64 // all requests of a key store go to one host
 	return &http.Client{Transport: t}
 }

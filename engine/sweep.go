@@ -32,9 +32,14 @@ func (e *Engine) work(ctx context.Context, interval time.Duration) {
 // have expired, tries again to destroy material that a token would not, and stores
 // the last uses of keys. The worker calls it; who sets the clock of an Engine may
 // call it as well. What fails holds up nothing else, is part of the error, and is
-// due again the next time.
+// due again the next time. While the clock has not proven itself (see HoldsBack),
+// nothing is done that a wrong date would make a loss.
 func (e *Engine) Sweep(ctx context.Context) error {
 	gone, rotating := e.due()
+	if e.HoldsBack() {
+		e.steady.heldBack(ctx, len(gone)+len(rotating))
+		return errors.Join(e.finishLeft(ctx), e.storeUsage(ctx))
+	}
 	var errs []error
 	for _, k := range gone {
 		errs = append(errs, e.destroyDue(ctx, k))

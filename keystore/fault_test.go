@@ -65,10 +65,12 @@ func TestOneCallHangs(t *testing.T) {
 
 // Whatever function hangs, callers are answered in time, and all is well once
 // the module returns.
-func TestAllCallsHang(t *testing.T) {
+func TestAllCallsHang(t *testing.T) { isolations(t, testAllCallsHang) }
+
+func testAllCallsHang(t *testing.T, isolation func(*keystore.Options)) {
 	for _, function := range []string{"C_Encrypt", "C_EncryptInit", "C_GenerateRandom", "C_OpenSession", "C_Login", "C_GetSessionInfo", "any"} {
 		t.Run(function, func(t *testing.T) {
-			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3), isolation)
 			k := generate(t, tok, "k", both)
 			// All sessions are opened anew, so that opening one can hang too.
 			m.Set(t, "lose-sessions 1", "hang "+function)
@@ -258,7 +260,9 @@ func TestCloseUnderLoad(t *testing.T) {
 
 // A token that restarts loses sessions, logins, copies and handles. Nobody
 // notices but by the time it takes, or by one error of the token.
-func TestRestarts(t *testing.T) {
+func TestRestarts(t *testing.T) { isolations(t, testRestarts) }
+
+func testRestarts(t *testing.T, isolation func(*keystore.Options)) {
 	faults := map[string]struct {
 		behaviours func(n int) []string
 		seamless   bool // not one call fails
@@ -275,7 +279,7 @@ func TestRestarts(t *testing.T) {
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
-			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(4))
+			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(4), isolation)
 			k := generate(t, tok, "k", both)
 			s := seal(t, k, "p", "")
 			for n := 1; n <= 15; n++ {
@@ -329,8 +333,10 @@ func useAll(t *testing.T, tok *keystore.Token, s keystore.Sealed) error {
 }
 
 // The same while many use the token at once, with session copies.
-func TestRestartsUnderLoad(t *testing.T) {
-	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(4), background)
+func TestRestartsUnderLoad(t *testing.T) { isolations(t, testRestartsUnderLoad) }
+
+func testRestartsUnderLoad(t *testing.T, isolation func(*keystore.Options)) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(4), background, isolation)
 	k := generate(t, tok, "k", both)
 	s := seal(t, k, "p", "")
 	ctx, stop := context.WithCancel(patient(t))

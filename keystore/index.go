@@ -141,7 +141,7 @@ func (t *Token) locate(ctx context.Context, id string, number uint32, force bool
 		x := &t.index
 		x.mu.Lock()
 		k, ok := x.load()[id]
-		stale := x.stale
+		stale := x.stale || x.scanning != nil // which somebody began who has found it gone
 		x.mu.Unlock()
 		if ok && !k.partial && (number == 0 || k.version(number) != nil) {
 			return k, nil

@@ -15,6 +15,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	modules.Command = []string{self, keystore.ModuleCommand}
 	if label, ok := os.LookupEnv("HYOK_TEST_WITHDRAW"); ok {
 		attributes := []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT}
 		if os.Getenv("HYOK_TEST_ROOT") != "" {
@@ -137,3 +142,9 @@ var modules keystore.Modules
 var both = keystore.KeyUsage{Encrypt: true, Decrypt: true}
 
 func background(o *keystore.Options) { o.Background = true }
+
+// isolations runs a test with the module in this process and in one of its own.
+func isolations(t *testing.T, test func(t *testing.T, isolation func(*keystore.Options))) {
+	t.Run("module in this process", func(t *testing.T) { test(t, func(*keystore.Options) {}) })
+	t.Run("module in a child", func(t *testing.T) { test(t, func(o *keystore.Options) { o.Isolated = true }) })
+}

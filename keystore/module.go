@@ -17,6 +17,10 @@ import (
 // Modules loads PKCS#11 modules into the process, each once however many
 // tokens use it. Its zero value is ready; a process has one.
 type Modules struct {
+	// Command starts this program as the process of a module, see Options.Isolated:
+	// its path, and ModuleCommand. Nil: no module can be isolated.
+	Command []string
+
 	mu   sync.Mutex
 	open map[string]*module // by resolved path; guarded by mu
 }
@@ -75,7 +79,8 @@ func (ms *Modules) acquire(path string) (*module, error) {
 // acquireToken acquires the module that u names and finds the token there. A
 // module that hangs does not keep it beyond the end of ctx: what was acquired by
 // then is given up when the module returns.
-func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo, error) {
+func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, TokenInfo, error) {
+	u := o.URI
 	type result struct {
 		m    *module
 		info TokenInfo
@@ -83,7 +88,7 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 	results := make(chan result)
 	go func() {
-		m, err := ms.acquire(u.ModulePath)
+		m, err := ms.acquireFor(o)
 		var info TokenInfo
 		if err == nil {
 			m.calls.RLock()
@@ -109,6 +114,14 @@ func (ms *Modules) acquireToken(ctx context.Context, u URI) (*module, TokenInfo,
 	}
 }
 
+// acquireFor acquires the module of a token.
+func (ms *Modules) acquireFor(o *Options) (*module, error) {
+	if o.Isolated {
+		return ms.isolate(o)
+	}
+	return ms.acquire(o.URI.ModulePath)
+}
+
 // release gives up one acquire; the last one finalizes and unloads.
 func (ms *Modules) release(m *module) error {
 	ms.mu.Lock()
@@ -117,7 +130,9 @@ func (ms *Modules) release(m *module) error {
 	if m.refs > 0 {
 		return nil
 	}
-	delete(ms.open, m.path)
+	if ms.open[m.path] == m { // one in a process of its own is not there
+		delete(ms.open, m.path)
+	}
 	var err error
 	if m.ours {
 		err = m.ctx.Finalize()

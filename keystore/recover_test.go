@@ -125,8 +125,10 @@ func (w *witness) change(ctx context.Context, t *testing.T, tok *keystore.Token,
 
 // Each return value at each function: nothing is wrong while it lasts, and all is
 // well after it, without a restart.
-func TestRecovery(t *testing.T) {
-	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(3))
+func TestRecovery(t *testing.T) { isolations(t, testRecovery) }
+
+func testRecovery(t *testing.T, isolation func(*keystore.Options)) {
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(3), isolation)
 	generate(t, tok, "k", both)
 	w := newWitness(t, u)
 	made := 0
@@ -153,8 +155,10 @@ func TestRecovery(t *testing.T) {
 }
 
 // The same under load, each fault for the next calls only.
-func TestRecoveryUnderLoad(t *testing.T) {
-	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(4), background)
+func TestRecoveryUnderLoad(t *testing.T) { isolations(t, testRecoveryUnderLoad) }
+
+func testRecoveryUnderLoad(t *testing.T, isolation func(*keystore.Options)) {
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(4), background, isolation)
 	generate(t, tok, "k", both)
 	w := newWitness(t, u)
 	ctx, stop := context.WithCancel(patient(t))

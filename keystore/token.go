@@ -19,6 +19,12 @@ type Options struct {
 	Name string                 // for errors, logs and metrics
 	URI  URI                    // token and module
 	PIN  func() (string, error) // asked at each login, so that no PIN stays in memory
+	// PINFrom says that PIN reads what the URI points to: then the process of an
+	// isolated module does it by itself, and no PIN is ever in this one.
+	PINFrom *PINFromURI
+	// Isolated: the module is loaded into a process of its own, see
+	// Modules.Command.
+	Isolated bool
 	// ProvePIN has Open fail with ErrLoggedIn where this process is logged in to
 	// the token already: it would accept any PIN then.
 	ProvePIN bool
@@ -88,7 +94,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if err := o.URI.Check(); err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
-	m, info, err := ms.acquireToken(ctx, o.URI)
+	m, info, err := ms.acquireToken(ctx, &o)
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
@@ -197,6 +203,11 @@ func (t *Token) Close(ctx context.Context) error {
 	case <-t.life.over:
 		return t.life.err
 	case <-ctx.Done():
+		if child, ok := t.module.ctx.(cryptoki.Isolated); ok {
+			child.Kill() // which ends what hangs inside
+			<-t.life.over
+			return t.life.err
+		}
 		return fmt.Errorf("token %s: calls still wait for the module: %w", t.name, ctx.Err())
 	}
 }
@@ -249,7 +260,7 @@ func (t *Token) openSession(readWrite bool, epoch uint64) (pkcs11.SessionHandle,
 // closeSession closes a session; one that the token has lost is closed.
 func (t *Token) closeSession(s pkcs11.SessionHandle) error {
 	err := t.module.ctx.CloseSession(s)
-	if isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
+	if isModuleGone(err) || isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
 		return nil
 	}
 	return t.callError("C_CloseSession", err)

@@ -111,12 +111,14 @@ func (h workingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer body.done()
 	if r.Body == http.NoBody {
 		body.whole()
-	} else {
-		r.Body = body
-		// By its own body net/http sees that some of it was not read, and lingers
-		// before it closes, so that the peer gets the answer.
-		defer func() { r.Body = body.ReadCloser }()
+		h.Handler.ServeHTTP(w, r)
+		return
 	}
+	// A copy, since net/http looks at the body of its own to know what of it was not
+	// read and whether that will ever be sent, and lingers before it closes, so that
+	// the peer gets the answer.
+	r = r.WithContext(r.Context())
+	r.Body = body
 	h.Handler.ServeHTTP(w, r)
 }
 

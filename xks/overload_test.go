@@ -203,6 +203,26 @@ func TestEndlessBody(t *testing.T) {
 	}
 }
 
+// A client that waits to be told to go on with its body, and is refused instead, gets
+// the refusal without sending the body.
+func TestRefusedBeforeTheBody(t *testing.T) {
+	l := serveOn(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTooManyRequests)
+	}), ListenerOptions{Logger: slog.New(slog.DiscardHandler), ReadTimeout: time.Hour})
+	conn := (&door{Listener: l}).dialRaw(t)
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusTooManyRequests {
+		t.Error(response.Status)
+	}
+	_ = response.Body.Close()
+}
+
 // A client whose handshake goes nowhere does not keep others from theirs.
 func TestHalfHandshakes(t *testing.T) {
 	d := openDoor(t, true, func(o *ListenerOptions) { o.Connections = 100 })
@@ -304,14 +324,14 @@ func TestLongestIdleGoesFirst(t *testing.T) {
 	}
 }
 
-// Thousands of idle TLS connections, as many as there are file descriptors for,
+// A thousand idle TLS connections, or as many as there are file descriptors for,
 // and beyond the limit: it holds, and requests are answered.
 func TestIdleConnections(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	count := int(min(files.Cur/4, 2000)) // both ends are here
+	count := int(min(files.Cur/4, 1000)) // both ends are here
 	limit := count * 3 / 4
 	d := openDoor(t, true, func(o *ListenerOptions) { o.Connections = limit })
 	var dialing sync.WaitGroup

@@ -37,7 +37,7 @@ allowed.`,
 	root.AddCommand(
 		newInitCommand(), newServeCommand(),
 		newStoreCommand(), newCredentialCommand(), newIdentityCommand(), newConfigCommand(),
-		newTokenCommand(), newKeyCommand(), newTLSCommand(), newVersionCommand(),
+		newTokenCommand(), newKeyCommand(), newTLSCommand(), newVersionCommand(), newModuleCommand(),
 		newGroup("xks", "Check and load any XKS proxy", "Commands that call an XKS proxy as AWS KMS does.",
 			newXKSVerifyCommand(), newXKSBenchCommand()),
 	)

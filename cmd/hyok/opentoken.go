@@ -131,6 +131,7 @@ func commandOptions(cmd *cobra.Command, c *config.Config, t *config.Token, log *
 	if err != nil {
 		return options, err
 	}
+	options.Isolated = false // a command is a process of its own, and parses no requests
 	options.PIN, err = pinFunc(cmd, t.Name, options.URI, options.PIN)
 	return options, err
 }

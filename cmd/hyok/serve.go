@@ -85,6 +85,7 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	p.WatchLog(buffer.Lost)
 	if err := f.announce(cmd.OutOrStdout(), c, p); err != nil {
 		return errors.Join(err, p.Shutdown(ctx))
 	}

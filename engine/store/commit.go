@@ -112,8 +112,9 @@ func (s *SQLite) apply(batch []*request) {
 // or it has none of them. Syncing once more proves nothing, since a kernel reports
 // a lost write only once. The caller, whose memory is ahead or behind from here on,
 // must not go on as if it knew; so the store refuses every further change until it
-// is opened again, which settles what is there. Want of room is different: the last
-// page, which makes a commit of the rest, was surely not written.
+// is opened again, which settles what is there. Want of room is different, and so is
+// a file system that takes no writes any more: the kernel refused to write, so the
+// last page, which makes a commit of the rest, is surely not there.
 func (s *SQLite) transact(batch ...*request) error {
 	if s.broken != nil {
 		return s.wrap("change", fmt.Errorf("%w (%w)", ErrBroken, s.broken))
@@ -128,7 +129,7 @@ func (s *SQLite) transact(batch ...*request) error {
 		s.traces = true
 		return nil
 	}
-	if isFull(err) {
+	if isFull(err) || isReadOnly(err) {
 		err = explain(err)
 		s.rollBack()
 		return s.wrap("change", err)

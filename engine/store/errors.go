@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
@@ -23,7 +24,7 @@ func explain(err error) error {
 		return fmt.Errorf("%w; make some and try again (%w)", ErrFull, err)
 	case e.Code == sqlite3.ErrCorrupt, e.Code == sqlite3.ErrNotADB:
 		return fmt.Errorf("%w; %s (%w)", ErrCorrupt, restore, err)
-	case e.Code == sqlite3.ErrReadonly, e.Code == sqlite3.ErrPerm, e.Code == sqlite3.ErrCantOpen:
+	case isReadOnly(e), e.Code == sqlite3.ErrPerm, e.Code == sqlite3.ErrCantOpen:
 		return notWritable(err)
 	}
 	return err
@@ -42,12 +43,22 @@ func explainOpen(err error) error {
 	return explain(err)
 }
 
-// isFull reports whether a write failed for want of room, be it the disk's or the
-// user's quota. SQLite knows only the first as such.
+// isFull reports whether a write failed for want of room, be it the disk's, the
+// user's quota or the limit of a file's size. SQLite knows only the first as such.
 func isFull(err error) bool {
 	var e sqlite3.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	return e.Code == sqlite3.ErrFull || e.ExtendedCode == sqlite3.ErrIoErrWrite && e.SystemErrno == syscall.EDQUOT
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrFull || isWrite(e, syscall.EDQUOT, syscall.EFBIG))
+}
+
+// isReadOnly reports whether a write failed because the file system takes none any
+// more, as Linux has it after errors of the disk.
+func isReadOnly(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrReadonly || isWrite(e, syscall.EROFS))
+}
+
+// isWrite reports whether a write, and nothing else, was refused for one of some
+// reasons.
+func isWrite(e sqlite3.Error, reasons ...syscall.Errno) bool {
+	return e.ExtendedCode == sqlite3.ErrIoErrWrite && slices.Contains(reasons, e.SystemErrno)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/mattn/go-sqlite3"
@@ -74,6 +75,50 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	expect(t, s, map[string]string{"a": "one"})
 	apply(t, s, change("key", "a", []byte("three")))
 	expect(t, s, map[string]string{"a": "three"})
+}
+
+// refusedCommit is a COMMIT whose writes the kernel refuses, while it is armed.
+type refusedCommit struct {
+	statement
+	errno *syscall.Errno // 0: it does not
+}
+
+func (f refusedCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if *f.errno != 0 {
+		return nil, sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrWrite, SystemErrno: *f.errno}
+	}
+	return f.statement.ExecContext(ctx, args)
+}
+
+// TestRefusedWrites has the kernel refuse writes for a while: nothing was made, and
+// changes are made again without opening the store.
+func TestRefusedWrites(t *testing.T) {
+	for errno, full := range map[syscall.Errno]bool{syscall.EDQUOT: true, syscall.EFBIG: true, syscall.EROFS: false} {
+		path := filepath.Join(t.TempDir(), "store.db")
+		s := openAt(t, path)
+		apply(t, s, change("key", "a", []byte("one")))
+		var now syscall.Errno // guarded by s.mu
+		arm := func(errno syscall.Errno) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			now = errno
+		}
+		s.mu.Lock()
+		s.stmts.commit = refusedCommit{s.stmts.commit, &now}
+		s.mu.Unlock()
+		arm(errno)
+		for range 2 {
+			err := s.Apply(patient(t), change("key", "a", []byte("two")))
+			if err == nil || errors.Is(err, ErrFull) != full || errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrBroken) {
+				t.Errorf("%v: %v", errno, err)
+			}
+		}
+		expect(t, s, map[string]string{"a": "one"})
+		arm(0)
+		apply(t, s, change("key", "a", []byte("three")))
+		closeStore(t, s)
+		expect(t, openAt(t, path), map[string]string{"a": "three"})
+	}
 }
 
 // failingCommit is a COMMIT whose sync fails, with the changes on the disk or not.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -106,4 +108,66 @@ func TestDiskFull(t *testing.T) {
 	s = openAt(t, path)
 	expect(t, s, want)
 	closeStore(t, s)
+}
+
+// TestFileTooLarge has the kernel really refuse to let the files grow: it can be had
+// without any right, and its errors come at the same places as those of a full disk.
+func TestFileTooLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openAt(t, path)
+	want := map[string]string{}
+	put := func(i int) error {
+		c := change("key", fmt.Sprint(i), bytes.Repeat([]byte{byte(i)}, 50_000))
+		err := s.Apply(patient(t), c)
+		if err == nil {
+			want[c.ID] = string(c.Data)
+		}
+		return err
+	}
+	if err := put(0); err != nil {
+		t.Fatal(err)
+	}
+	lift := limitFileSize(t, 1<<20)
+	var err error
+	i := 1
+	for ; err == nil; i++ {
+		err = put(i)
+	}
+	for range 3 {
+		if !errors.Is(err, ErrFull) || errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrBroken) {
+			t.Errorf("%v, want ErrFull", err)
+		}
+		err = put(i)
+	}
+	expect(t, s, want)
+	lift()
+	for range 40 {
+		i++
+		if err := put(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, s, want)
+	closeStore(t, s)
+	expect(t, openAt(t, path), want)
+}
+
+// limitFileSize has no file of this process grow beyond some bytes until lift is
+// called.
+func limitFileSize(t *testing.T, size uint64) (lift func()) {
+	t.Helper()
+	signal.Ignore(syscall.SIGXFSZ) // else it would end the process
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	set := func(limit syscall.Rlimit) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lift = sync.OnceFunc(func() { set(before) })
+	t.Cleanup(lift)
+	set(syscall.Rlimit{Cur: size, Max: before.Max})
+	return lift
 }

@@ -37,6 +37,7 @@ type Token struct {
 	Profile       string
 	Sessions      int
 	AllowPINValue bool
+	Isolated      bool // the module is loaded into a process of its own
 }
 
 // Store is a key store of the XKS proxy.
@@ -92,9 +93,10 @@ type Limits struct {
 	Drain       time.Duration // for requests under way when the process ends
 }
 
-// Health says how often the tokens are probed.
+// Health says how often the tokens are probed, and what else is to be warned of.
 type Health struct {
-	Interval time.Duration
+	Interval      time.Duration
+	CredentialAge time.Duration // from which credentials and identities are called old; 0: never
 }
 
 // Log says what is logged.

@@ -70,7 +70,7 @@ listeners:
     behind_tls_terminator: true
 operations: {address: 127.0.0.1:9443}
 limits: {deadline: 150ms, max_in_flight: 64, connections: 100, drain: 1m}
-health: {interval: 5s}
+health: {interval: 5s, credential_age: 2160h}
 log: {level: debug, ciphertext: true}
 kms:
   token: main
@@ -225,7 +225,7 @@ func TestLoadFull(t *testing.T) {
 		},
 		Operations: "127.0.0.1:9443",
 		Limits:     Limits{150 * time.Millisecond, 64, 100, time.Minute},
-		Health:     Health{5 * time.Second},
+		Health:     Health{5 * time.Second, 2160 * time.Hour},
 		Log:        Log{slog.LevelDebug, true},
 	}
 	c.seen = nil
@@ -248,7 +248,7 @@ func TestLoadDefaults(t *testing.T) {
 	if want := (Limits{200 * time.Millisecond, 512, 0, 10 * time.Second}); c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)
 	}
-	if want := (Health{10 * time.Second}); c.Health != want {
+	if want := (Health{10 * time.Second, year}); c.Health != want {
 		t.Errorf("health %+v, want %+v", c.Health, want)
 	}
 	if want := (Log{slog.LevelInfo, false}); c.Log != want {

@@ -14,6 +14,7 @@
 //	    profile: softhsm2                 # how it does AES-GCM; default softhsm2
 //	    sessions: 16                      # 1 to 1024; default the profile's
 //	    allow_pin_value: false            # permits pin-value in the URI
+//	    isolation: none                   # none or process: the module in a process of its own
 //	stores:                               # key stores by name
 //	  default:
 //	    prefix: /keystores/default        # before /kms/xks/v1; default none

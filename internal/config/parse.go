@@ -17,6 +17,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// year is how old a credential may be before a warning, unless configured.
+const year = 365 * 24 * time.Hour
+
 var syntaxErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 // parser turns the text of the file at an absolute path into a Config. It reads
@@ -109,8 +112,9 @@ func (p *parser) rest(m func(string) value, c *Config) {
 		Connections: limits("connections").integer(1, 1<<20, 0),
 		Drain:       limits("drain").duration(0, 10*time.Minute, 10*time.Second),
 	}
-	health := m("health").members("interval")
+	health := m("health").members("interval", "credential_age")
 	c.Health.Interval = health("interval").duration(time.Second, time.Minute, 10*time.Second)
+	c.Health.CredentialAge = health("credential_age").duration(0, 10*year, year)
 	log := m("log").members("level", "ciphertext")
 	c.Log.Ciphertext = log("ciphertext").boolean()
 	log("level").text(func(s string) error {
@@ -130,7 +134,7 @@ func (p *parser) token(e entry) Token {
 	if err := ValidateName(e.key.node.Value); err != nil {
 		e.key.fail("%s", err)
 	}
-	m := e.members("uri", "profile", "sessions", "allow_pin_value")
+	m := e.members("uri", "profile", "sessions", "allow_pin_value", "isolation")
 	e.required(m("uri"))
 	t := Token{
 		Name:          e.key.node.Value,
@@ -138,6 +142,15 @@ func (p *parser) token(e entry) Token {
 		Profile:       "softhsm2",
 		Sessions:      m("sessions").integer(1, 1024, 0),
 		AllowPINValue: m("allow_pin_value").boolean(),
+	}
+	if isolation := m("isolation"); isolation.given() {
+		isolation.text(func(s string) error {
+			t.Isolated = s == "process"
+			if s != "process" && s != "none" {
+				return errors.New("must be none or process")
+			}
+			return nil
+		})
 	}
 	if profile := m("profile"); profile.given() {
 		t.Profile = profile.text(p.checkProfile)

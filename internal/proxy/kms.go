@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +10,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/hyok-kms/hyok/engine"
 	"github.com/hyok-kms/hyok/engine/kmsapi"
@@ -28,14 +25,15 @@ const kmsFile = "kms.db"
 // those of the XKS proxy, so that neither waits for the other, and a reload of
 // key stores does not touch it.
 type kmsDoor struct {
-	settings config.KMS // that it was opened by
-	tokens   []config.Token
-	token    *keystore.Token
-	vault    *keystore.Vault
-	store    *store.SQLite
-	engine   *engine.Engine
-	handler  *kmsapi.Handler
-	proxies  *http.Client
+	settings  config.KMS // that it was opened by
+	tokens    []config.Token
+	token     *keystore.Token
+	vault     *keystore.Vault
+	store     *store.SQLite
+	engine    *engine.Engine
+	handler   *kmsapi.Handler
+	proxies   *http.Client
+	transport *proxyTransport // of proxies
 }
 
 // openKMS opens the embedded KMS that c configures.
@@ -69,9 +67,10 @@ func (p *Proxy) openKMS(ctx context.Context, c *config.Config) (d *kmsDoor, err 
 	if d.vault, err = d.token.OpenVault(ctx, keystore.VaultOptions{Name: c.KMS.Vault, CacheSize: c.KMS.Cache, Existing: used}); err != nil {
 		return d, err
 	}
-	if d.proxies, err = proxyClient(c.KMS.ProxyCA); err != nil {
+	if d.transport, err = newProxyTransport(c.KMS.ProxyCA); err != nil {
 		return d, err
 	}
+	d.proxies = &http.Client{Transport: d.transport}
 	clusters, err := p.clusters(c)
 	if err != nil {
 		return d, err
@@ -137,36 +136,14 @@ func (p *Proxy) clusters(c *config.Config) (map[string]engine.Cluster, error) {
 	return clusters, nil
 }
 
-// proxyClient returns the client that XKS proxies are called with: it trusts the
-// system's roots and those of a file, and keeps connections for the next request.
-func proxyClient(ca string) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // AWS KMS goes through none
-	transport.MaxIdleConnsPerHost = 256
-	transport.IdleConnTimeout = 5 * time.Minute
-	if ca == "" {
-		return &http.Client{Transport: transport}, nil
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("the system's trust roots: %w", err)
-	}
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fmt.Errorf("trust roots of XKS proxies: %w", err)
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("trust roots of XKS proxies: %s has no certificate in PEM form", ca)
-	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return &http.Client{Transport: transport}, nil
-}
-
-// reloadKMS puts new identities and limits in force. All else of the embedded KMS
-// needs a restart.
+// reloadKMS puts new identities, limits and trust roots of XKS proxies in force.
+// All else of the embedded KMS needs a restart.
 func (p *Proxy) reloadKMS(c *config.Config) error {
 	if p.kms == nil {
 		return nil
+	}
+	if err := p.kms.transport.reload(); err != nil {
+		return err
 	}
 	return p.kms.handler.Reload(p.kms.handlerConfig(p, c))
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"sync"
@@ -35,14 +36,17 @@ type Proxy struct {
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
 	operations *telemetry.Server
 	serving    sync.WaitGroup
-	failed     chan error // a listener that stopped by itself
+	looking    sync.WaitGroup // lookOut
+	failed     chan error     // a listener that stopped by itself
 	draining   atomic.Bool
+	stopLook   context.CancelFunc // ends lookOut; nil before Start is done
 
 	mu       sync.Mutex // serialises Reload and Shutdown
 	config   *config.Config
 	tokens   map[string]*openToken
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
+	dates    *dates
 	closing  sync.WaitGroup // tokens that a reload has put out of use
 	current  atomic.Pointer[serviceState]
 }
@@ -68,16 +72,25 @@ type serviceState struct {
 // Start opens the tokens and serves. It returns when every listener is open,
 // every token searched for its keys and probed once.
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, to start it for modules in processes of their own: %w", err)
+	}
 	p := &Proxy{
-		log: log, version: version, modules: new(keystore.Modules), pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		log: log, version: version, modules: &keystore.Modules{Command: []string{self, keystore.ModuleCommand}}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
 		failed: make(chan error, 1+len(allListeners(c))), config: c,
 		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
 	}
+	p.dates = newDates(log, p.metrics)
 	if err := p.start(ctx, c); err != nil {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		return nil, errors.Join(err, p.Shutdown(cleanup))
 	}
+	p.lookAtDates()
+	looking, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stopLook = stop
+	p.looking.Go(func() { p.lookOut(looking) })
 	return p, nil
 }
 
@@ -112,7 +125,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openKMS(ctx, c); err != nil {
 			return err
 		}
-		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken)
+		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken, p.kms.engine.HoldsBack)
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
 	p.metrics.WatchGroups(p.groupStats)
@@ -132,7 +145,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 func (p *Proxy) openTokens(ctx context.Context, c *config.Config) (map[string]*openToken, error) {
 	tokens := map[string]*openToken{}
 	for _, settings := range xksTokens(c) {
-		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health == p.config.Health {
+		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
 			tokens[settings.Name] = old
 			continue
 		}
@@ -371,6 +384,9 @@ func (p *Proxy) inFlight() int {
 	return p.server.InFlight()
 }
 
+// WatchLog shows operators how many lines of the log were lost. It is called once.
+func (p *Proxy) WatchLog(lost func() uint64) { p.metrics.WatchLog(lost) }
+
 // Handler returns what the XKS listeners serve.
 func (p *Proxy) Handler() http.Handler { return p.server }
 
@@ -398,6 +414,10 @@ func (p *Proxy) Failed() <-chan error { return p.failed }
 // Shutdown stops accepting requests, finishes those in flight while ctx lasts,
 // and closes everything.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	if p.stopLook != nil {
+		p.stopLook()
+		p.looking.Wait()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.draining.Store(true)

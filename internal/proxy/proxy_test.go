@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -209,4 +210,27 @@ func TestNoLeaks(t *testing.T) {
 	closeToken(t, r)
 	http.DefaultClient.CloseIdleConnections()
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// Operators see the certificates that are served with the time of their expiry,
+// credentials with that of their making, and connections by listener.
+func TestDatesAndConnectionsAreShown(t *testing.T) {
+	r := newRig(t).start()
+	if _, err := r.client().GetHealthStatus(patient(t), metadata); err != nil {
+		t.Fatal(err)
+	}
+	_, text := r.get("/metrics")
+	for _, want := range []string{
+		`hyok_certificate_expiry_timestamp_seconds{file="` + filepath.Join(r.dir, "server.crt") + `",subject="CN=localhost",use="server"} 1`,
+		`hyok_credential_created_timestamp_seconds{access_key_id="` + r.load().Stores[0].Credentials[0].AccessKeyID + `",owner="default"} 1.767366245e+09`,
+		`hyok_connections_open{listener="` + r.proxy.Addresses()[0].String() + `"} 1`,
+		"hyok_clock_jumps_total 0",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	if !strings.Contains(r.log.String(), "a certificate expires soon") {
+		t.Error("no warning of a certificate that expires in an hour")
+	}
 }

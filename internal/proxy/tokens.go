@@ -49,6 +49,8 @@ func TokenOptions(c *config.Config, t *config.Token, log *slog.Logger) (keystore
 		Name:          t.Name,
 		URI:           u,
 		PIN:           func() (string, error) { return u.PIN(c.Dir(), t.AllowPINValue) },
+		PINFrom:       &keystore.PINFromURI{Dir: c.Dir(), AllowValue: t.AllowPINValue},
+		Isolated:      t.Isolated,
 		Profile:       profile,
 		Sessions:      t.Sessions,
 		Logger:        log,

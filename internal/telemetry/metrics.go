@@ -18,6 +18,8 @@ type Metrics struct {
 	kms      *prometheus.HistogramVec
 	reloads  *prometheus.CounterVec
 	loadedAt prometheus.Gauge
+	jumps    prometheus.Counter
+	dates    *dateCollector
 }
 
 // NewMetrics returns empty metrics for this version of hyok.
@@ -43,13 +45,18 @@ func NewMetrics(version string) *Metrics {
 			Name: "hyok_config_loaded_timestamp_seconds",
 			Help: "When the configuration in force was loaded.",
 		}),
+		jumps: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hyok_clock_jumps_total",
+			Help: "Times that the wall clock jumped by two seconds or more against the monotonic clock.",
+		}),
+		dates: newDateCollector(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "hyok_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
 	m.loadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.requests, m.kms, m.reloads, m.loadedAt, info,
+	m.registry.MustRegister(m.requests, m.kms, m.reloads, m.loadedAt, m.jumps, m.dates, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -74,6 +81,16 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.loadedAt.SetToCurrentTime()
 }
 
+// WatchLog adds the number of lines of the log that were lost.
+func (m *Metrics) WatchLog(lost func() uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "hyok_log_lines_lost_total", Help: "Lines of the log that its output did not take: a full disk, or a reader that is stuck.",
+	}, func() float64 { return float64(lost()) }))
+}
+
+// ClockJumped counts a jump of the wall clock.
+func (m *Metrics) ClockJumped() { m.jumps.Inc() }
+
 // Watch adds the figures of the tokens that are open when somebody looks, and
 // the number of requests in flight.
 func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
@@ -85,20 +102,25 @@ func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
 }
 
 // WatchKMS adds the figures of the embedded KMS's key material when somebody
-// looks, and whether its database refuses changes.
-func (m *Metrics) WatchKMS(stats func() keystore.VaultStats, broken func() bool) {
+// looks, whether its database refuses changes, and whether it holds back what is
+// due by date.
+func (m *Metrics) WatchKMS(stats func() keystore.VaultStats, broken, holdsBack func() bool) {
 	gauge := func(name, help string, value func(keystore.VaultStats) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) }))
 	}
 	counter := func(name, help string, value func(keystore.VaultStats) uint64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(stats())) }))
 	}
-	gauge("hyok_kms_database_broken", "1 while the database refuses changes until a restart, else 0.", func(keystore.VaultStats) float64 {
-		if broken() {
-			return 1
-		}
-		return 0
-	})
+	flag := func(name, help string, is func() bool) {
+		gauge(name, help, func(keystore.VaultStats) float64 {
+			if is() {
+				return 1
+			}
+			return 0
+		})
+	}
+	flag("hyok_kms_database_broken", "1 while the database refuses changes until a restart, else 0.", broken)
+	flag("hyok_kms_schedule_held_back", "1 while nothing is deleted or rotated by date, because the clock has not gone steadily for an hour, else 0.", holdsBack)
 	gauge("hyok_kms_keys_cached", "Wrapped keys that are kept unwrapped in the token.", func(s keystore.VaultStats) float64 { return float64(s.Cached) })
 	gauge("hyok_kms_kill_switch_seconds", "Longest time that wrapped keys were ever used without the root key being looked at: the measured delay of the kill switch.",
 		func(s keystore.VaultStats) float64 { return s.RootAge.Seconds() })

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +22,13 @@ const PIN = "test-user-pin-4711"
 // package's TestMain calls it. A child process that a test starts inherits the
 // folder.
 func Main(m *testing.M) int {
+	if slices.Contains(os.Args[1:], keystore.ModuleCommand) {
+		if err := keystore.ServeModule(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		os.Exit(0) // whatever calls hang
+	}
 	if os.Getenv(softhsm.ConfigVariable) == "" || os.Getenv(childVariable) == "" {
 		dir, err := os.MkdirTemp("", "hyok-test-")
 		if err != nil {
@@ -45,6 +53,16 @@ const childVariable = "HYOK_TEST_CHILD"
 // share the token folder.
 func ChildEnv(extra ...string) []string {
 	return append(append(os.Environ(), childVariable+"=1"), extra...)
+}
+
+// Command starts the test binary as the process of a module.
+func Command(tb testing.TB) []string {
+	tb.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return []string{self, keystore.ModuleCommand}
 }
 
 // Module returns the path of SoftHSM2's module.

@@ -1,0 +1,19 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// newModuleCommand returns the command that hyok serve starts for a token with
+// isolation: process.
+func newModuleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    keystore.ModuleCommand,
+		Short:  "Load a PKCS#11 module for the hyok that started this",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return keystore.ServeModule() },
+	}
+}
