@@ -10,10 +10,10 @@ import (
 // isolation: process.
 func newModuleCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    keystore.ModuleCommand,
+		Use:    keystore.ModuleCommand + " TOKEN", // whose name is for those who list processes
 		Short:  "Load a PKCS#11 module for the hyok that started this",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   usageArgs(cobra.ExactArgs(1)),
 		RunE:   func(*cobra.Command, []string) error { return keystore.ServeModule() },
 	}
 }

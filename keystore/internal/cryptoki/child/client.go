@@ -15,9 +15,9 @@ import (
 // Config says which module a Client has and how its process is started.
 type Config struct {
 	Module  string   // path
-	Args    []string // with which this program, started again, calls Serve
+	Command []string // program and arguments of a process of the same binary that calls Serve
 	// PINSource says to the child where the PIN is, in words that the child's
-	// readPIN understands. Empty: the parent reads the PIN and sends it.
+	// readPIN understands. Empty: the parent reads the user's PIN and sends it.
 	PINSource string
 	Log       *slog.Logger // for what the process writes to its standard error
 }

@@ -46,7 +46,7 @@ func config(tb testing.TB) child.Config {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return child.Config{Module: module, Args: []string{"serve"}, Log: slog.New(slog.DiscardHandler)}
+	return child.Config{Module: module, Command: []string{"/proc/self/exe", "serve"}, Log: slog.New(slog.DiscardHandler)}
 }
 
 // newToken initializes a token by a module and returns its slot.

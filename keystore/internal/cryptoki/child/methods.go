@@ -77,7 +77,7 @@ func (c *Client) GetSessionInfo(s cryptoki.Session) (pkcs11.SessionInfo, error) 
 // Login is C_Login. The PIN does not pass through this process where the child
 // can read it.
 func (c *Client) Login(s cryptoki.Session, user uint, read cryptoki.PIN) error {
-	if c.config.PINSource != "" {
+	if c.config.PINSource != "" && user == pkcs11.CKU_USER {
 		return c.none(request{op: opLoginByChild, numbers: [3]uint{uint(s), user}})
 	}
 	pin, err := read()

@@ -27,10 +27,7 @@ func start(c *Config) (*process, error) {
 		return nil, err
 	}
 	defer func() { _ = end.Close() }()
-	// The very file that this process was started from, even if it was replaced by
-	// another version meanwhile.
-	cmd := exec.Command("/proc/self/exe", c.Args...)
-	cmd.Args[0] = os.Args[0]
+	cmd := exec.Command(c.Command[0], c.Command[1:]...)
 	cmd.Stdout, cmd.Stderr = end, end
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A signal of the terminal is for the parent, which ends the child itself.
@@ -81,7 +78,7 @@ func (p *process) forward(output *os.File, log *slog.Logger) {
 			dropped++
 			continue
 		}
-		log.Warn("the module writes", "line", string(line), "not_logged_before", dropped)
+		log.Warn("the process of the module says", "line", string(line), "not_logged_before", dropped)
 		dropped = 0
 	}
 }
