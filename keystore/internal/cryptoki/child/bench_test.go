@@ -6,8 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/miekg/pkcs11"
-
+	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki/child"
 )
@@ -15,14 +14,14 @@ import (
 // BenchmarkEncrypt is what an encryption takes in this process and in another one,
 // by callers that work side by side.
 func BenchmarkEncrypt(b *testing.B) {
-	c := config(b)
+	path := tokentest.Module(b)
 	modules := map[string]func() cryptoki.Module{
 		"thread": func() cryptoki.Module {
-			m, err := cryptoki.Load(c.Module)
+			m, err := cryptoki.Load(path)
 			must(b, err)
 			return m
 		},
-		"process": func() cryptoki.Module { return child.New(c) },
+		"process": func() cryptoki.Module { return child.New(config(path, commandServe)) },
 	}
 	for _, name := range []string{"thread", "process"} {
 		for _, callers := range []int{1, 2, 4, 16} {
@@ -40,24 +39,26 @@ func BenchmarkEncrypt(b *testing.B) {
 }
 
 func encrypt(b *testing.B, m cryptoki.Module, callers int) {
-	slot := newToken(b, m)
+	slot := slotOf(b, m, newToken(b, m))
 	first := login(b, m, slot)
 	var wg sync.WaitGroup
 	sessions := []cryptoki.Session{first}
 	keys := []cryptoki.Object{aesKey(b, m, first)}
 	for range callers - 1 {
-		s, err := m.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
-		must(b, err)
+		s := open(b, m, slot)
 		sessions, keys = append(sessions, s), append(keys, aesKey(b, m, s))
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range callers {
 		wg.Go(func() {
-			text, gcm := make([]byte, 32), &cryptoki.GCM{IV: make([]byte, 12), AAD: make([]byte, 32)}
+			text := make([]byte, 32)
 			for range b.N / callers {
-				_, _, err := m.Encrypt(sessions[i], cryptoki.Mechanism{Type: pkcs11.CKM_AES_GCM, GCM: gcm}, keys[i], text)
-				must(b, err)
+				_, _, err := m.Encrypt(sessions[i], gcm(), keys[i], text)
+				if err != nil {
+					b.Error(err)
+					return
+				}
 			}
 		})
 	}

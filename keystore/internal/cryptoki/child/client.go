@@ -77,7 +77,7 @@ func (c *Client) Destroy() {
 // Kill ends the process at once, see [cryptoki.Isolated].
 func (c *Client) Kill() {
 	if p := c.current.Load(); p != nil {
-		p.kill("it was ended")
+		_ = p.kill("it was ended") // as those who wait are told
 	}
 }
 
@@ -87,7 +87,7 @@ const endPatience = time.Second
 
 // end ends a process, in which no call is of importance, and waits for its end.
 func (c *Client) end(p *process) {
-	p.kill("it was ended")
+	_ = p.kill("it was ended") // as nobody is interested
 	select {
 	case <-p.ended:
 	case <-time.After(endPatience):

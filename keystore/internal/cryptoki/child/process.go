@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"sync"
+	"syscall"
 
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
@@ -45,8 +46,11 @@ func (x *exchange) release() {
 // ask sends a request and waits for the reply.
 func (p *process) ask(q *request) (x exchange, err error) {
 	l, err := p.take()
-	if err != nil {
+	switch {
+	case err != nil:
 		return x, err
+	case l == nil:
+		return x, p.lost()
 	}
 	x = exchange{p: p, line: l}
 	defer func() {
@@ -75,7 +79,8 @@ func (p *process) ask(q *request) (x exchange, err error) {
 	return x, x.reply.failed.error()
 }
 
-// take takes a line that is free, or makes one.
+// take takes a line that is free, or makes one; nil if the process has closed its
+// sockets.
 func (p *process) take() (*line, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,7 +93,10 @@ func (p *process) take() (*line, error) {
 		return l, nil
 	}
 	l, err := newLine(p.control)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("make a line to the process of the module: %w", err)
 	}
 	p.lines[l] = true
