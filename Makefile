@@ -13,7 +13,7 @@ FUZZTIME   = 60s
 GO      = go
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: all build run test race fuzz bench lint tools clean
+.PHONY: all build run test race fuzz bench drill lint tools clean
 
 all: build
 
@@ -47,6 +47,10 @@ fuzz: tools
 # The ratios of docs/performance.md, from one run on this machine.
 bench: build
 	$(GO) run ./internal/benchmark
+
+# The figures of docs/reliability.md: what a token's bad days cost. Ten minutes.
+drill: tools
+	HYOK_DRILL=full $(GO) test -count=1 -v -timeout 40m ./internal/drill
 
 lint:
 	golangci-lint run ./...

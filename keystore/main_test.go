@@ -22,6 +22,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(withdraw(label, os.Getenv("HYOK_TEST_KEY"), os.Getenv("HYOK_TEST_MODULE"), attributes))
 	}
+	if uri, ok := os.LookupEnv(switchVariable); ok {
+		if err := switchForEver(uri, os.Getenv("HYOK_TEST_MODULE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
 	if uri, ok := os.LookupEnv("HYOK_TEST_VAULT"); ok {
 		if err := makeMaterial(uri, os.Getenv("HYOK_TEST_MODULE")); err != nil {
 			fmt.Fprintln(os.Stderr, err)

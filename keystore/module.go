@@ -154,6 +154,9 @@ func (m *module) finish() error {
 	if m.ours {
 		err = m.ctx.Finalize()
 	}
+	if isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+		err = nil // it failed to start anew
+	}
 	m.ctx.Destroy()
 	if err != nil && !isModuleGone(err) {
 		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)
@@ -294,7 +297,8 @@ func (u URI) Matches(ti TokenInfo) bool {
 // InitToken initializes the first uninitialized token of the module at path
 // with a label (1 to 32 bytes) and both PINs, and returns its description.
 // Tokens that are initialized already are left alone; one of the same label is
-// an error.
+// an error, unless it has no user PIN yet, as after a kill in InitToken: with the
+// right soPIN that is set.
 func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo, err error) {
 	if label == "" || len(label) > 32 {
 		return info, fmt.Errorf("token label has %d bytes: it must have 1 to 32", len(label))
@@ -312,6 +316,17 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	}
 	slot := -1
 	for _, ti := range infos {
+		if ti.Initialized && ti.Label == label && !ti.PINSet {
+			err := m.initPIN(ti.Slot, soPIN, userPIN)
+			if isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID) {
+				err = fmt.Errorf("a token labelled %s is there already, without a user PIN and with another security officer's PIN (%w). If a process was killed while it made this token, "+
+					"nothing was ever done with it: delete it ('softhsm2-util --delete-token --serial %s') and try again", printable(label), err, ti.Serial)
+			}
+			if err != nil {
+				return info, err
+			}
+			return m.find(URI{Token: label})
+		}
 		if ti.Initialized && ti.Label == label {
 			return info, fmt.Errorf("a token labelled %s is there already, with serial %s", printable(label), ti.Serial)
 		}
@@ -334,6 +349,11 @@ func (m *module) initSlot(slot uint, label, soPIN, userPIN string) (err error) {
 	if err := m.ctx.InitToken(slot, soPIN, label); err != nil {
 		return fmt.Errorf("initialize the token in slot %d: %w", slot, err)
 	}
+	return m.initPIN(slot, soPIN, userPIN)
+}
+
+// initPIN sets the user PIN of the token in a slot.
+func (m *module) initPIN(slot uint, soPIN, userPIN string) (err error) {
 	s, err := m.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return fmt.Errorf("open a session with the new token: %w", err)

@@ -36,9 +36,20 @@ func TestWrongPINIsTriedOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := m.Count(t, "C_Login") - before; n != 1 {
+	logins := func() int { return m.Count(t, "C_Login") - before }
+	if n := logins(); n != 1 {
 		t.Errorf("%d logins", n)
 	}
+	// While the token is out of service for it, too, and until somebody says that
+	// the PIN is another.
+	eventually(t, "the token is out of service", func() bool { return !tok.Available() })
+	m.Set(t)
+	if _, err := k.Encrypt(patient(t), 1, []byte("p"), nil); !errors.Is(err, keystore.ErrPINIncorrect) || logins() != 1 {
+		t.Errorf("encrypt: %v after %d logins", err, logins())
+	}
+	tok.RetryPIN()
+	eventually(t, "the token is back", tok.Available)
+	seal(t, k, "p", "")
 }
 
 // What the token has lost already needs no closing.

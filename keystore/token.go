@@ -304,6 +304,14 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	return t.callError("C_Login", err)
 }
 
+// RetryPIN permits another login after the token refused the PIN: it has been
+// corrected, or so somebody says who knows that tokens lock themselves.
+func (t *Token) RetryPIN() {
+	t.login.mu.Lock()
+	defer t.login.mu.Unlock()
+	t.login.wrong = false
+}
+
 // acceptLogin accepts a login that somebody else in this process made, unless the
 // PIN is still to be proven. login.mu is held.
 func (t *Token) acceptLogin() error {

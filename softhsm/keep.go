@@ -120,6 +120,8 @@ func keep(path string) (restored bool, err error) {
 		return false, nil
 	case isWhole(now):
 		return false, atomicfile.Write(path+copySuffix, now)
+	case !isWhole(kept) && isEmpty(filepath.Dir(path)):
+		return false, nil // a process was killed as it made the token
 	case !isWhole(kept):
 		return false, fmt.Errorf("%s is damaged and there is no copy: put the last backup in its place", tokenFile)
 	}
@@ -127,6 +129,13 @@ func keep(path string) (restored bool, err error) {
 		return false, err
 	}
 	return true, errors.Join(f.Truncate(int64(len(kept))), f.Sync())
+}
+
+// isEmpty reports whether the folder of a token has no object but that of the token
+// itself, so that nothing is lost with it.
+func isEmpty(folder string) bool {
+	objects, err := filepath.Glob(filepath.Join(folder, "*.object"))
+	return err == nil && len(objects) <= 1
 }
 
 // isWhole reports whether data is a whole object file of SoftHSM2: a generation

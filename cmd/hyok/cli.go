@@ -28,6 +28,7 @@ const (
 	exitFailed  = 1 // it did not work; the message says why
 	exitUsage   = 2 // wrong arguments or flags
 	exitRefused = 3 // not confirmed, or not allowed without a flag
+	exitPIN     = 4 // the token refused the PIN: to try again could lock it
 )
 
 // exitError is an error that ends the process with its own code.
@@ -60,6 +61,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &exit):
 		return exit.ExitCode()
+	case errors.Is(err, keystore.ErrPINIncorrect):
+		return exitPIN
 	default:
 		return exitFailed
 	}

@@ -144,7 +144,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 	}
 	known := false
 	for _, t := range tokens {
-		known = known || t.Initialized && t.Label == quickstartToken
+		known = known || t.Initialized && t.PINSet && t.Label == quickstartToken
 	}
 	if !known {
 		if _, err := modules.InitToken(module, quickstartToken, soPIN, pin); err != nil {

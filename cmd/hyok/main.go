@@ -32,7 +32,7 @@ use them through the External Key Store (XKS) proxy API, and serves the AWS KMS
 API itself over them.
 
 Exit codes: 0 done; 1 failed; 2 wrong arguments or flags; 3 not confirmed or not
-allowed.`,
+allowed; 4 the token refused the PIN.`,
 	}
 	root.AddCommand(
 		newInitCommand(), newServeCommand(),

@@ -33,7 +33,8 @@ func newTokenInitCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Long: `Initializes the first token of the module that is not yet, with the label and both PINs. A
 PIN is the first line of a file, or the value of ` + envSOPIN + ` and ` + envPIN + `, or is asked
 for on a terminal. The security officer's PIN is needed to reset the user PIN; a server
-needs the user PIN alone. Tokens that are initialized already are left alone. SoftHSM2 uses
+needs the user PIN alone. Tokens that are initialized already are left alone; one of this
+label that has no user PIN, since the command was killed, gets it. SoftHSM2 uses
 the softhsm2_conf of the configuration that --data or --config names, or $SOFTHSM2_CONF.`,
 		Example: `  $ hyok token init hyok --module /usr/lib/softhsm/libsofthsm2.so --so-pin-file so-pin --pin-file pin
   Token hyok was initialized, with the serial a1f00d3d2a6e03ff.

@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // Write replaces the file at path, or creates it. A symbolic link is followed.
@@ -41,7 +43,8 @@ func Create(path string, data []byte) error {
 // write fills a temporary file in the folder of path and puts it in place.
 func write(path string, data []byte, place func(temporary, path string) error) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp") // mode 0600
+	removeAbandoned(dir)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*"+temporarySuffix) // mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -59,6 +62,25 @@ func write(path string, data []byte, place func(temporary, path string) error) (
 		return err
 	}
 	return syncDir(dir)
+}
+
+const (
+	temporarySuffix = ".hyok-tmp"
+	abandonedAge    = time.Hour // of a temporary file whose writer was killed
+)
+
+// removeAbandoned removes temporary files of a folder that nobody will put in place
+// any more. Some of them hold secrets. That it fails is no reason not to write.
+func removeAbandoned(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), temporarySuffix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > abandonedAge {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 func fill(f *os.File, path string, data []byte) error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestWriteReplacesAndKeepsTheMode(t *testing.T) {
@@ -123,5 +124,34 @@ func expectOnly(t *testing.T, dir string, names ...string) {
 	}
 	if !slices.Equal(got, names) {
 		t.Errorf("the folder has %v, want %v", got, names)
+	}
+}
+
+// What a killed writer left goes with a later write, and nothing else does.
+func TestAbandoned(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "folder")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, age time.Duration) string {
+		path := filepath.Join(dir, name)
+		at := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, []byte("x"), 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	gone := write(".other.json.123.hyok-tmp", 2*time.Hour)
+	kept := []string{write(".k.json.124.hyok-tmp", time.Minute), write(".k.json.125.tmp", 2*time.Hour), write("k.json.126.hyok-tmp", 2*time.Hour)}
+	if err := Write(filepath.Join(dir, "k.json"), []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(gone); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an abandoned file stays: %v", err)
+	}
+	for _, path := range kept {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -291,6 +291,9 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	old, oldGroups := p.tokens, p.groups
 	p.tokens, p.groups, p.limiters, p.config = tokens, groups, limiters, c
 	p.publish(c)
+	for _, t := range p.Tokens() {
+		t.RetryPIN() // a configuration was put in force: the PIN may be another
+	}
 	p.retireGroups(oldGroups, groups)
 	p.retire(old, tokens)
 	return nil

@@ -170,7 +170,7 @@ func (c *contest[T]) settle(m *member, proof *proof, out T, err error) {
 	case (err == nil || invalid) && !trusted:
 		c.wipe(out)
 		c.fail(g.unproven(m, v))
-	case err == nil || aboutKey(err) && !(invalid && proof.accepted):
+	case err == nil || aboutKey(err) && (!invalid || !proof.accepted):
 		c.win(m, out, err)
 	default:
 		c.fail(err)
