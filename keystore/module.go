@@ -154,11 +154,8 @@ func (m *module) finish() error {
 	if m.ours {
 		err = m.ctx.Finalize()
 	}
-	if isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
-		err = nil // it failed to start anew
-	}
 	m.ctx.Destroy()
-	if err != nil && !isModuleGone(err) {
+	if err != nil && !isModuleGone(err) { // gone it is if it failed to start anew
 		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)
 	}
 	return nil

@@ -1,7 +1,8 @@
 // Command benchmark prints the ratios of docs/performance.md from one run on one
 // machine: what a SoftHSM2 token can do, what hyok makes of it without and with
 // the network, and what a bare net/http server does; for the XKS proxy, for the
-// embedded KMS, and for an embedded KMS with 100,000 keys.
+// embedded KMS, for both with the module in a process of its own, and for an
+// embedded KMS with 100,000 keys.
 //
 // Rounds of all measurements alternate, and medians are compared, since the
 // speed of a shared machine drifts.
@@ -19,12 +20,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/softhsm"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == keystore.ModuleCommand {
+		fmt.Fprintln(os.Stderr, "benchmark:", keystore.ServeModule())
+		os.Exit(1)
+	}
 	o := options{}
-	part := flag.String("part", "all", "what to measure: xks, kms, scale or all")
+	part := flag.String("part", "all", "what to measure: xks, kms, isolation, scale or all")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of all measurements")
 	flag.DurationVar(&o.length, "time", time.Second, "time of one measurement")
 	flag.IntVar(&o.keys, "keys", 100000, "keys of the part scale")
@@ -66,7 +72,7 @@ func run(ctx context.Context, part string, o options) (err error) {
 	parts := []struct {
 		name string
 		run  func(context.Context, string, options) error
-	}{{"xks", runXKS}, {"kms", runKMS}, {"scale", runScale}}
+	}{{"xks", runXKS}, {"kms", runKMS}, {"isolation", runIsolation}, {"scale", runScale}}
 	dir, err := os.MkdirTemp(memoryFolder(), "hyok-benchmark-")
 	if err != nil {
 		return err
@@ -91,7 +97,7 @@ func run(ctx context.Context, part string, o options) (err error) {
 		}
 	}
 	if !known {
-		return fmt.Errorf("there is no part %q: name xks, kms, scale or all", part)
+		return fmt.Errorf("there is no part %q: name xks, kms, isolation, scale or all", part)
 	}
 	return nil
 }
