@@ -7,10 +7,10 @@
 // starts, of the same binary. They talk over pairs of Unix sockets, which no name
 // and no network leads to. The first one only says, by its end, that the parent is
 // gone, and carries the child's ends of the others, the lines. A call takes a line
-// for itself: it writes a request, and reads a reply, in the thread that asks, while
-// a thread of the child waits at the other end. So calls run side by side, none
-// waits for one that hangs, and nothing is handed from one goroutine to another,
-// which would take longer than the call itself.
+// for itself: the goroutine that asks writes a request and reads the reply, and a
+// thread of the child waits at the other end. So calls run side by side, none waits
+// for one that hangs, and nothing is handed from one goroutine to another, which
+// would take longer than the call itself.
 //
 // Neither side trusts the lengths that the other states. A process that answers
 // what is no reply is ended.

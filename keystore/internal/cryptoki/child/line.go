@@ -8,9 +8,9 @@ import (
 // line is one end of a pair of sockets, on which one side asks and the other one
 // replies. It belongs to one goroutine at a time.
 type line struct {
-	fd  int
-	in  []byte // what was received
-	out []byte // what is to be sent, from begin on
+	conn io.ReadWriteCloser
+	in   []byte // what was received
+	out  []byte // what is to be sent, from begin on
 }
 
 // Buffers of a line. One that had to grow beyond the larger size is not kept.
@@ -31,14 +31,8 @@ func (l *line) begin() {
 // send sends the message.
 func (l *line) send() error {
 	binary.BigEndian.PutUint32(l.out, uint32(len(l.out)-lengthSize))
-	for rest := l.out; len(rest) > 0; {
-		n, err := write(l.fd, rest)
-		if err != nil {
-			return err
-		}
-		rest = rest[n:]
-	}
-	return nil
+	_, err := l.conn.Write(l.out)
+	return err
 }
 
 // receive returns the next message, which is valid until wipe. The other side waits
@@ -71,14 +65,11 @@ func (l *line) fill(n int) error {
 		l.in = larger
 	}
 	for len(l.in) < n {
-		got, err := read(l.fd, l.in[len(l.in):cap(l.in)])
-		switch {
-		case err != nil:
-			return err
-		case got == 0:
-			return io.EOF
-		}
+		got, err := l.conn.Read(l.in[len(l.in):cap(l.in)])
 		l.in = l.in[:len(l.in)+got]
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type process struct {
 	ended   chan struct{} // closed when it was reaped
 
 	mu    sync.Mutex
-	lines map[*line]bool      // all; guarded by mu
+	lines []*line             // all; guarded by mu
 	free  []*line             // that no call has taken; guarded by mu
 	gone  *cryptoki.GoneError // nil: it runs, as far as is known; guarded by mu
 }
@@ -36,10 +36,6 @@ func (x *exchange) release() {
 	x.line.wipe()
 	x.p.mu.Lock()
 	defer x.p.mu.Unlock()
-	if x.p.gone != nil {
-		closeSocket(x.line.fd)
-		return
-	}
 	x.p.free = append(x.p.free, x.line) // the last one is taken first: its thread is warm
 }
 
@@ -99,7 +95,7 @@ func (p *process) take() (*line, error) {
 	case err != nil:
 		return nil, fmt.Errorf("make a line to the process of the module: %w", err)
 	}
-	p.lines[l] = true
+	p.lines = append(p.lines, l)
 	return l, nil
 }
 
@@ -139,12 +135,8 @@ func (p *process) fail(reason string) *cryptoki.GoneError {
 	}
 	p.gone = &cryptoki.GoneError{Module: p.module, Reason: reason}
 	close(p.over)
-	for _, l := range p.free {
-		closeSocket(l.fd)
-		delete(p.lines, l)
-	}
-	for l := range p.lines { // release closes them
-		cut(l.fd) // something that the process has started may have the other end
+	for _, l := range p.lines {
+		_ = l.conn.Close() // so that nobody waits: something that the process has started may have the other end
 	}
 	return p.gone
 }

@@ -24,11 +24,11 @@ func Serve(readPIN func(source string) (string, error)) error {
 	}
 	s := &server{readPIN: readPIN}
 	for {
-		fd, err := acceptLine()
+		l, err := acceptLine()
 		if err != nil {
 			os.Exit(0) // the parent is gone
 		}
-		go s.serve(&line{fd: fd})
+		go s.serve(l)
 	}
 }
 
@@ -46,7 +46,7 @@ type loaded struct {
 
 // serve does what the parent asks on a line, until it closes it.
 func (s *server) serve(l *line) {
-	defer closeSocket(l.fd)
+	defer func() { _ = l.conn.Close() }()
 	for {
 		message, err := l.receive()
 		if err != nil {

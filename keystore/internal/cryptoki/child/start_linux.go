@@ -36,7 +36,7 @@ func start(c *Config) (*process, error) {
 		closeSocket(control)
 		return nil, errors.Join(err, output.Close())
 	}
-	p := &process{module: c.Module, cmd: cmd, control: control, over: make(chan struct{}), ended: make(chan struct{}), lines: map[*line]bool{}}
+	p := &process{module: c.Module, cmd: cmd, control: control, over: make(chan struct{}), ended: make(chan struct{})}
 	go p.watch()
 	go p.forward(output, c.Log.With("module_pid", cmd.Process.Pid))
 	return p, nil
