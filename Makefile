@@ -13,7 +13,7 @@ FUZZTIME   = 60s
 GO      = go
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: all build run test race fuzz bench drill lint tools clean
+.PHONY: all build run test race fuzz bench drill faulty lint tools clean
 
 all: build
 
@@ -47,6 +47,11 @@ fuzz: tools
 # The ratios of docs/performance.md, from one run on this machine.
 bench: build
 	$(GO) run ./internal/benchmark
+
+# The fault-injecting PKCS#11 module: see testdata/faultymodule/README.md.
+faulty:
+	@mkdir -p bin
+	cc -shared -fPIC -O1 -Wall -Wextra -Werror -pthread -o bin/faulty.so testdata/faultymodule/*.c -ldl
 
 # The figures of docs/reliability.md: what a token's bad days cost. Ten minutes.
 drill: tools

@@ -82,7 +82,7 @@ func (k *Key) Decrypt(ctx context.Context, number uint32, sealed Sealed, aad []b
 	if len(sealed.Tag) != tagSize || len(sealed.IV) == 0 {
 		return nil, fmt.Errorf("key %s: %w: it needs an IV and a tag of %d bytes", k.id, ErrInvalidCiphertext, tagSize)
 	}
-	var out []byte
+	var out opened
 	text, ad := ownCopies(sealed.Ciphertext, aad)
 	iv, tag := ownCopies(sealed.IV, sealed.Tag)
 	own := Sealed{IV: iv, Ciphertext: text, Tag: tag}
@@ -91,16 +91,17 @@ func (k *Key) Decrypt(ctx context.Context, number uint32, sealed Sealed, aad []b
 			return w.withHandle(v, func(h pkcs11.ObjectHandle) error {
 				plaintext, err := w.unseal(h, own, ad)
 				if err == nil {
-					out = plaintext
+					out.put(plaintext)
 				}
 				return err
 			})
 		}}
 	})
 	if err != nil {
-		return nil, err // the call may still write to out
+		out.discard() // the call may still come to it
+		return nil, err
 	}
-	return out, nil
+	return out.take(), nil
 }
 
 // ownCopies copies both into one fresh array: a call that outlives its caller

@@ -72,8 +72,8 @@ func TestReplicateForbidden(t *testing.T) {
 		err           error
 		saying        string
 	}{
-		{"source", "fail C_WrapKey 0x6a skip 2", keystore.ErrNotReplicable, "token test: key is not replicable"},
-		{"source", "fail C_WrapKey 0x69 skip 2", keystore.ErrUnsupported, "wrap the key by AES key wrap"},
+		{"source", "fail C_WrapKey 0x6a skip 1", keystore.ErrNotReplicable, "token test: key is not replicable"},
+		{"source", "fail C_WrapKey 0x69 skip 1", keystore.ErrUnsupported, "wrap the key by AES key wrap"},
 		{"source", "fail C_WrapKey 0x70", keystore.ErrUnsupported, "wrap a key-encryption key by RSAES-OAEP"},
 		{"source", "fail C_CreateObject 0xd1", keystore.ErrUnsupported, "bring in a public key"},
 		{"source", "fail C_GenerateKey 0x13", keystore.ErrUnsupported, "make a key-encryption key"},

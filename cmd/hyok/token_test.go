@@ -189,7 +189,7 @@ func TestPINs(t *testing.T) {
 	o.write("pin", "wrong-pin-1\n")
 	u.PINSource = "file:pin"
 	o.configure(u.String())
-	if got := o.do(1, "key", "list"); !strings.Contains(got.stderr, "PIN is incorrect") || strings.Contains(got.stderr, "wrong-pin-1") {
+	if got := o.do(exitPIN, "key", "list"); !strings.Contains(got.stderr, "PIN is incorrect") || strings.Contains(got.stderr, "wrong-pin-1") {
 		t.Errorf("a wrong PIN: %s", got.stderr)
 	}
 }

@@ -3,6 +3,7 @@ package drill_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -73,27 +74,38 @@ func TestFailover(t *testing.T) {
 	for _, fault := range []string{"hang any", "fail any 0x32"} {
 		isolations(t, func(t *testing.T, lines string) {
 			s := newSite(t, 2, lines)
-			eventually(t, "both serve", func() bool { return s.encrypt(t.Context()) == nil })
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			var all []sample
 			var load sync.WaitGroup
 			load.Go(func() { all = s.load(ctx, pick(100, 500)) })
+			begin := time.Now()
 			time.Sleep(pick(300*time.Millisecond, 5*time.Second))
 			s.modules[0].Set(t, fault)
-			time.Sleep(pick(500*time.Millisecond, 20*time.Second))
+			time.Sleep(pick(300*time.Millisecond, 10*time.Second))
+			known := time.Since(begin)
+			time.Sleep(pick(300*time.Millisecond, 10*time.Second))
+			over := time.Since(begin)
 			s.modules[0].Set(t)
 			time.Sleep(pick(300*time.Millisecond, 5*time.Second))
 			stop()
 			load.Wait()
-			failed := 0
+			failed, sent, lost := 0, 0, 0
 			for _, a := range all {
-				if named(t, a.err) != "" {
+				bad := named(t, a.err) != ""
+				if bad {
 					failed++
 				}
+				if a.sent > known && a.sent < over {
+					sent++
+					if bad {
+						lost++
+					}
+				}
 			}
-			if failed*100 > len(all) {
-				t.Errorf("%d of %d requests failed though one token was well", failed, len(all))
+			// Without failover it would be half of them.
+			if lost*4 > sent {
+				t.Errorf("%d of %d requests failed though one token was well, and the other known to be sick", lost, sent)
 			}
 			t.Logf("%q on one of two tokens: %d of %d requests failed (%.3f %%), p50 %v, p99 %v, p99.9 %v, slowest %v", fault, failed, len(all),
 				100*float64(failed)/float64(len(all)), quantile(times(all, every), .5), quantile(times(all, every), .99), quantile(times(all, every), .999), quantile(times(all, every), 1))
@@ -183,4 +195,59 @@ func TestRecovery(t *testing.T) {
 		}
 		t.Logf("%d faults: p50 %v, p99 %v, longest %v (%s)", len(took), quantile(took, .5), quantile(took, .99), quantile(took, 1), slowest)
 	})
+}
+
+// Four times what the token can do is offered: what is accepted is answered as fast
+// as ever, and the rest is refused at once.
+func TestOverload(t *testing.T) {
+	s := newSite(t, 1, ", profile: cloudhsm, sessions: 4", "iv written-back", "delay C_Encrypt 4")
+	measure := pick(300*time.Millisecond, 10*time.Second)
+	closed := s.closedLoop(measure, 4)
+	capacity := float64(len(times(closed, accepted))) / measure.Seconds()
+	offered := s.loadFor(measure, int(4*capacity))
+	var refused []time.Duration
+	others := map[xks.ErrorName]int{}
+	for _, a := range offered {
+		switch name := named(t, a.err); name {
+		case "":
+		case xks.ThrottlingException:
+			refused = append(refused, a.took)
+		default:
+			others[name]++
+		}
+	}
+	if n := others[xks.DependencyTimeoutException]; n != 0 && len(others) == 1 && n*10 < len(offered) {
+		t.Logf("%d requests found no session within their deadline", n)
+	} else if len(others) != 0 {
+		t.Errorf("requests were answered by %v", others)
+	}
+	good := times(offered, accepted)
+	if len(refused) == 0 || len(good) == 0 {
+		t.Errorf("%d accepted, %d refused", len(good), len(refused))
+	}
+	normal, loaded := quantile(times(closed, accepted), .99), quantile(good, .99)
+	t.Logf("capacity %.0f a second, p99 %v; offered %d a second: goodput %.0f %% of capacity, p99 of what was accepted %v (%.1f times), p50 and p99 of a refusal %v and %v",
+		capacity, normal, int(4*capacity), 100*float64(len(good))/measure.Seconds()/capacity, loaded, float64(loaded)/float64(normal), quantile(refused, .5), quantile(refused, .99))
+}
+
+func accepted(s sample) bool { return s.err == nil }
+
+// closedLoop has callers that each wait for an answer before the next request.
+func (s *site) closedLoop(d time.Duration, callers int) []sample {
+	ctx, cancel := context.WithTimeout(s.t.Context(), d)
+	defer cancel()
+	each := make([][]sample, callers)
+	var running sync.WaitGroup
+	begin := time.Now()
+	for i := range callers {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				sent := time.Now()
+				err := s.encrypt(context.Background())
+				each[i] = append(each[i], sample{sent.Sub(begin), time.Since(sent), err})
+			}
+		})
+	}
+	running.Wait()
+	return slices.Concat(each...)
 }

@@ -101,13 +101,30 @@ listeners:
 			t.Errorf("shut down: %v", err)
 		}
 	})
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}, MaxIdleConnsPerHost: 512, MaxConnsPerHost: 512}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}
 	t.Cleanup(transport.CloseIdleConnections)
 	s.client, err = xks.NewClient("https://"+s.proxy.Addresses()[0].String()+"/drill", cred, "us-east-1", xks.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.warm()
 	return s
+}
+
+// connections is how many the client has, all of them open before the drill begins.
+const connections = 128
+
+// warm opens the client's connections and has the proxy prove the key.
+func (s *site) warm() {
+	s.t.Helper()
+	for range 2 {
+		var all sync.WaitGroup
+		for range connections {
+			all.Go(func() { _ = s.encrypt(context.Background()) })
+		}
+		all.Wait()
+	}
+	eventually(s.t, "it serves", func() bool { return s.encrypt(s.t.Context()) == nil })
 }
 
 // put puts the key "k" into a token, the same one each time.

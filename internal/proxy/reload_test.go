@@ -19,6 +19,8 @@ import (
 func TestReloadUnderLoad(t *testing.T) {
 	r := newRig(t)
 	r.generate("k", both)
+	const patientConfig = basicConfig + "limits: {deadline: 2s}\n" // how fast the machine is must not decide
+	r.configure(patientConfig)
 	r.start()
 	c := r.client()
 	stop := make(chan struct{})
@@ -42,7 +44,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	for i := range 20 {
 		sessions := []string{"sessions: 4", "sessions: 5"}[i%2] // opens the token anew
-		r.configure(strings.Replace(basicConfig, `{uri: "TOKEN"}`, `{uri: "TOKEN", `+sessions+`}`, 1))
+		r.configure(strings.Replace(patientConfig, `{uri: "TOKEN"}`, `{uri: "TOKEN", `+sessions+`}`, 1))
 		if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 			t.Fatal(err)
 		}

@@ -18,30 +18,35 @@ import (
 )
 
 // Faulty is a PKCS#11 module that forwards to SoftHSM2 and behaves otherwise
-// where it is told to; testdata/faultymodule/faultymodule.c says how. Each is
+// where it is told to; testdata/faultymodule/README.md says how. Each is
 // independent of the others and of SoftHSM2 itself in the same process.
 type Faulty struct {
 	Path string
 
-	sets atomic.Int64
+	check checker
+	sets  atomic.Int64
 }
 
 // Names of Faulty.Count that are no functions.
 const (
-	OpenSessions = "open-sessions" // now
-	PeakSessions = "peak-sessions" // at most at any time
-	HangingCalls = "hanging-calls" // now
+	OpenSessions     = "open-sessions" // now
+	PeakSessions     = "peak-sessions" // at most at any time
+	HangingCalls     = "hanging-calls" // now
+	PeakParallel     = "peak-parallel" // crypto calls inside, while there were rules
+	FailedCalls      = "failed-calls"  // by a rule or by the module's state
+	DelayedCalls     = "delayed-calls"
+	CorruptedOutputs = "corrupted-outputs"
 )
 
 // NewFaulty returns a module of its own that only forwards, until Set.
 func NewFaulty(tb testing.TB) *Faulty {
 	tb.Helper()
-	library, err := buildFaulty()
+	built, err := buildFaulty()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m := &Faulty{Path: filepath.Join(tb.TempDir(), "faulty.so")}
-	if err := os.WriteFile(m.Path, library, 0o700); err != nil {
+	m := &Faulty{Path: filepath.Join(tb.TempDir(), "faulty.so"), check: built.check}
+	if err := os.WriteFile(m.Path, built.library, 0o700); err != nil {
 		tb.Fatal(err)
 	}
 	softhsm2, err := os.ReadFile(Module(tb))
@@ -53,6 +58,11 @@ func NewFaulty(tb testing.TB) *Faulty {
 		tb.Fatal(err)
 	}
 	m.Set(tb)
+	tb.Cleanup(func() {
+		if why, err := os.ReadFile(m.Path + ".error"); err == nil {
+			tb.Errorf("the control file of the faulty module: %s", why)
+		}
+	})
 	return m
 }
 
@@ -66,19 +76,39 @@ func (m *Faulty) Token(tb testing.TB, ms *keystore.Modules) keystore.URI {
 }
 
 // Set replaces all that the module was told. It holds for each call that begins
-// after Set has returned.
+// after Set has returned. What the module would not understand fails the test.
 func (m *Faulty) Set(tb testing.TB, behaviours ...string) {
 	tb.Helper()
+	text := strings.Join(behaviours, "\n") + "\n"
+	if err := m.check.Check(text); err != nil {
+		tb.Fatal(err)
+	}
 	n := m.sets.Add(1)
 	next := fmt.Sprintf("%s.control.%d", m.Path, n)
-	if err := os.WriteFile(next, []byte(strings.Join(behaviours, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	// The module knows a new file by its time, which the clock is too coarse for.
 	at := time.Unix(n, 0)
-	if err := errors.Join(os.Chtimes(next, at, at), os.Rename(next, m.Path+".control")); err != nil {
+	if err := errors.Join(os.Chtimes(next, at, at), os.Rename(next, m.Path+".control"), m.announce(n)); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// Where the first record of NAME.counts has its number, and the size of each.
+const (
+	countNumber = 56
+	countRecord = 64
+)
+
+// announce has the module look at its control file at the next call.
+func (m *Faulty) announce(n int64) error {
+	f, err := os.OpenFile(m.Path+".counts", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(n)), countNumber)
+	return errors.Join(err, f.Close())
 }
 
 // Count returns how often a function of the module was called in all, or the
@@ -86,39 +116,52 @@ func (m *Faulty) Set(tb testing.TB, behaviours ...string) {
 func (m *Faulty) Count(tb testing.TB, name string) int {
 	tb.Helper()
 	data, err := os.ReadFile(m.Path + ".counts")
-	if errors.Is(err, os.ErrNotExist) {
-		return 0 // it was never loaded
-	} else if err != nil {
+	if err != nil {
 		tb.Fatal(err)
 	}
-	const size = 64
-	for ; len(data) >= size; data = data[size:] {
-		if record, _, _ := bytes.Cut(data[:size-8], []byte{0}); string(record) == name {
-			return int(binary.NativeEndian.Uint64(data[size-8:]))
+	if len(data) == countRecord {
+		return 0 // it was never loaded: only Set has written there
+	}
+	for ; len(data) >= countRecord; data = data[countRecord:] {
+		if record, _, _ := bytes.Cut(data[:countNumber], []byte{0}); string(record) == name {
+			return int(binary.NativeEndian.Uint64(data[countNumber:]))
 		}
 	}
 	tb.Fatalf("the module does not count %s", name)
 	return 0
 }
 
+// faultyBuild is the compiled module, and what it says of control files.
+type faultyBuild struct {
+	library []byte
+	check   checker
+}
+
 // buildFaulty compiles the module once in a process.
-var buildFaulty = sync.OnceValues(func() (library []byte, err error) {
+var buildFaulty = sync.OnceValues(func() (b faultyBuild, err error) {
 	root, err := moduleRoot()
 	if err != nil {
-		return nil, err
+		return b, err
 	}
 	dir, err := os.MkdirTemp("", "hyok-faulty-")
 	if err != nil {
-		return nil, err
+		return b, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := filepath.Join(dir, "faulty.so")
-	source := filepath.Join(root, "testdata", "faultymodule", "faultymodule.c")
-	cmd := exec.Command("cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", out, source, "-ldl")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("compile the faulty module (a C compiler is needed): %w\n%s", err, text)
+	sources, err := filepath.Glob(filepath.Join(root, "testdata", "faultymodule", "*.c"))
+	if err != nil {
+		return b, err
 	}
-	return os.ReadFile(out)
+	args := append([]string{"-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", out}, sources...)
+	if text, err := exec.Command("cc", append(args, "-ldl")...).CombinedOutput(); err != nil {
+		return b, fmt.Errorf("compile the faulty module (a C compiler is needed): %w\n%s", err, text)
+	}
+	if b.check, err = loadChecker(out); err != nil {
+		return b, err
+	}
+	b.library, err = os.ReadFile(out)
+	return b, err
 })
 
 // moduleRoot returns the folder of go.mod.

@@ -92,6 +92,7 @@ func (g *Group) note(m *member, began time.Duration, err error) {
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, keystore.ErrClosed):
 		m.down.Store(true)
 	case errors.Is(err, context.Canceled):
+	case errors.Is(err, keystore.ErrBusy): // it works as hard as it can
 	case errors.Is(err, context.DeadlineExceeded):
 		g.overdue(m, began, err)
 	default:
