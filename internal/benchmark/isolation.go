@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
-
-	"github.com/hyok-kms/hyok/keystore"
 )
 
 // cost is how often something can be done a second, and the CPU time that it takes,
@@ -16,7 +14,6 @@ type cost struct{ rate, each float64 }
 
 // isolationResult is the median over the rounds, with the module in one place.
 type isolationResult struct {
-	one, many                            cost // keystore alone: one caller, and as many as there are connections
 	handler, tls, encrypt, decrypt, http cost
 	median, p99                          time.Duration // of the proxy over TLS at AWS KMS's default quota
 }
@@ -57,7 +54,7 @@ func newIsolation(ctx context.Context, dir, isolation string) (*subject, *kmsSub
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := newKMSSubject(ctx, filepath.Join(dir, "kms"), "kms-"+isolation, usedKeys, isolation == "process")
+	k, err := newKMSSubject(ctx, filepath.Join(dir, "kms"), "kms-"+isolation, isolation == "process")
 	if err != nil {
 		return nil, nil, errors.Join(err, s.close(ctx))
 	}
@@ -71,13 +68,8 @@ func isolationFigures(ctx context.Context, s *subject, k *kmsSubject, length tim
 		return nil, err
 	}
 	k.servers = append(k.servers, server)
-	of := func(callers int) func() (tally, error) {
-		return func() (tally, error) { return encryptWith(ctx, k.token.open, callers, length) }
-	}
 	var allocs float64 // those of the other process do not count
 	return []figure{
-		{&r.one.rate, of(1), &r.one.each},
-		{&r.many.rate, of(connections), &r.many.each},
 		{&r.handler.rate, func() (tally, error) { return handlerRate(s.proxy.Handler(), plain, length, &allocs) }, &r.handler.each},
 		{&r.tls.rate, func() (tally, error) {
 			return socketRate(ctx, s.proxy.Addresses()[0].String(), s.tls, cdiv, length)
@@ -99,8 +91,6 @@ func printIsolation(results [2]isolationResult) {
 		name string
 		cost func(isolationResult) cost
 	}{
-		{"keystore, Encrypt, 1 caller", func(r isolationResult) cost { return r.one }},
-		{"keystore, Encrypt, 16 callers", func(r isolationResult) cost { return r.many }},
 		{"XKS handler, Encrypt", func(r isolationResult) cost { return r.handler }},
 		{"XKS over TLS, Encrypt with CDIV", func(r isolationResult) cost { return r.tls }},
 		{"KMS engine, Encrypt", func(r isolationResult) cost { return r.encrypt }},
@@ -112,21 +102,4 @@ func printIsolation(results [2]isolationResult) {
 	}
 	row("XKS over TLS, 1,800 a second: p50, ms", "%12.2f", func(r isolationResult) float64 { return ms(r.median) })
 	row("    p99, ms", "%12.2f", func(r isolationResult) float64 { return ms(r.p99) })
-}
-
-// encryptWith encrypts by a token without a proxy or an engine.
-func encryptWith(ctx context.Context, t *keystore.Token, callers int, length time.Duration) (tally, error) {
-	return parallel(callers, length, func(worker int, more func() bool) error {
-		k, err := t.Find(ctx, fmt.Sprintf("k%d", worker%usedKeys))
-		if err != nil {
-			return err
-		}
-		text, aad := make([]byte, 32), make([]byte, 32)
-		for more() {
-			if _, err := k.Encrypt(ctx, k.Newest(), text, aad); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
