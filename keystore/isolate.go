@@ -1,20 +1,15 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki/child"
 )
 
 // A module may be loaded into a child process, one for each open token: what goes
@@ -25,81 +20,80 @@ import (
 // module: it calls ServeModule then, and does nothing else.
 const ModuleCommand = "module"
 
+// ModuleProcess is the command that starts this program as the process of a module:
+// the very file that it was started from, even if another version has replaced it.
+func ModuleProcess() []string { return []string{"/proc/self/exe", ModuleCommand} }
+
 // ServeModule is the process of a module: it serves the calls of its parent, with
-// whom it shares the socket that it inherited, and returns once the parent is gone.
-// The process is to end then, whatever calls hang. It reads the PIN by itself where
-// the token's URI says how.
+// whom it shares the socket that it inherited, and ends when the parent does,
+// whatever calls hang. It reads the PIN by itself where the token's URI says how. It
+// returns an error if it was not started for that, and does not return otherwise.
 func ServeModule() error {
-	// They are sent to all processes of a service or a terminal. The parent ends
-	// this one when it has finished.
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
-	socket := os.NewFile(cryptoki.ChildDescriptor, "parent")
-	if socket == nil {
-		return errors.New("this command is for hyok itself: it is started with a socket to its parent")
-	}
-	err := cryptoki.Serve(socket, func(source string) cryptoki.PIN {
-		return func() (string, error) { return readPINSource(source) }
-	})
-	if err != nil {
-		return fmt.Errorf("serve a module to the parent: %w", err)
-	}
-	return nil
+	return child.Serve(func(source string) (string, error) { return URI{PINSource: source}.PIN("", false) })
 }
 
 // PINFromURI says how to read the PIN that a token's URI points to, so that the
 // process that loads the module can do it.
 type PINFromURI struct {
-	Dir        string // that relative paths start at
-	AllowValue bool   // a pin-value may be in the URI
+	Dir string // that relative paths start at
 }
 
-// pinSource describes to a child how to read the PIN; "" if it cannot.
+// pinSource is the pin-source for a child, which knows no folder; "" if the parent
+// has to read the PIN.
 func (o *Options) pinSource() string {
-	if o.PINFrom == nil || !o.URI.NamesPIN() || o.URI.pinValue != "" {
+	source := o.URI.PINSource
+	switch {
+	case o.PINFrom == nil || o.URI.pinValue != "":
 		return ""
+	case source == "" || strings.HasPrefix(source, "|") || strings.HasPrefix(source, "env:"):
+		return source
 	}
-	return strings.Join([]string{strconv.FormatBool(o.PINFrom.AllowValue), o.PINFrom.Dir, o.URI.String()}, "\x00")
+	return "file:" + pinPath(source, o.PINFrom.Dir)
 }
 
-func readPINSource(source string) (string, error) {
-	part := strings.SplitN(source, "\x00", 3)
-	if len(part) != 3 {
-		return "", errors.New("the parent does not say where the PIN is")
-	}
-	u, err := ParseURI(part[2])
-	if err != nil {
-		return "", err
-	}
-	return u.PIN(part[1], part[0] == "true")
-}
-
-// isolate starts a process for the module of a token.
-func (ms *Modules) isolate(o *Options) (*module, error) {
+// isolate starts a process for the module of a token, at the latest by the end of
+// ctx.
+func (ms *Modules) isolate(ctx context.Context, o *Options) (*module, error) {
 	if len(ms.Command) == 0 {
-		return nil, fmt.Errorf("token %s: this program cannot load a module into a process of its own: set Modules.Command", o.Name)
+		return nil, errors.New("this program cannot load a module into a process of its own: set Modules.Command")
 	}
-	path, err := filepath.EvalSymlinks(o.URI.ModulePath)
+	path, err := resolveModule(o.URI.ModulePath)
 	if err != nil {
-		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
+		return nil, err
 	}
-	m := &module{path: path, refs: 1, ours: true}
-	m.ctx = cryptoki.Isolate(cryptoki.Child{
-		Command: ms.Command, Module: path, PINSource: o.pinSource(), Stderr: childLog(o.Logger, o.Name),
+	client := child.New(child.Config{
+		Module: path, Command: append(slices.Clone(ms.Command), o.Name), PINSource: o.pinSource(), Log: o.Logger.With("token", o.Name),
 	})
-	if err := m.ctx.Initialize(); err != nil {
-		m.ctx.Destroy()
+	started := make(chan struct{})
+	defer close(started)
+	defer context.AfterFunc(ctx, func() { killUntil(started, client) })()
+	if err := client.Initialize(); err != nil {
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s in a process of its own: %w", path, err)
 	}
-	return m, nil
+	return &module{ctx: client, path: path, refs: 1, ours: true}, nil
 }
 
-// childLog logs what a child writes to its standard error, as vendors' libraries do.
-func childLog(log *slog.Logger, token string) func(string) {
-	const burst = 20
-	limit := rate.NewLimiter(rate.Every(time.Second), burst)
-	return func(line string) {
-		if limit.Allow() {
-			log.Warn("the process of the module says", "token", token, "line", line)
+// killUntil ends a process that is being started and may not be there yet.
+func killUntil(started <-chan struct{}, m cryptoki.Isolated) {
+	for {
+		m.Kill()
+		select {
+		case <-started:
+			return
+		case <-time.After(10 * time.Millisecond):
 		}
+	}
+}
+
+// isolated returns the module if it is in a process of its own, or nil.
+func (m *module) isolated() cryptoki.Isolated {
+	isolated, _ := m.ctx.(cryptoki.Isolated)
+	return isolated
+}
+
+// kill ends the process of its own that the module may have.
+func (m *module) kill() {
+	if isolated := m.isolated(); isolated != nil {
+		isolated.Kill()
 	}
 }

@@ -35,7 +35,7 @@ func children(t *testing.T) []int {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 		line, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-		if fields[1] == strconv.Itoa(os.Getpid()) && bytes.HasSuffix(line, []byte("\x00"+keystore.ModuleCommand+"\x00")) {
+		if fields[1] == strconv.Itoa(os.Getpid()) && bytes.Contains(line, []byte("\x00"+keystore.ModuleCommand+"\x00")) {
 			pids = append(pids, pid)
 		}
 	}

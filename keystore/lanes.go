@@ -33,7 +33,11 @@ func (t *Token) startLanes() {
 		return
 	}
 	t.lanes = make(chan job, t.sessions.limit)
-	for range t.profile.Lanes {
+	lanes := t.profile.Lanes
+	if t.module.isolated() != nil {
+		lanes *= 2 // one call is on its way while another one is in the module
+	}
+	for range lanes {
 		t.start(t.serveLane)
 	}
 }

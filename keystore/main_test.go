@@ -15,11 +15,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	modules.Command = []string{self, keystore.ModuleCommand}
 	if label, ok := os.LookupEnv("HYOK_TEST_WITHDRAW"); ok {
 		attributes := []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT}
 		if os.Getenv("HYOK_TEST_ROOT") != "" {
@@ -143,7 +138,7 @@ func newToken(t testing.TB, change ...func(*keystore.Options)) (*keystore.Token,
 }
 
 // modules is one for the process, as in the product.
-var modules keystore.Modules
+var modules = keystore.Modules{Command: keystore.ModuleProcess()}
 
 var both = keystore.KeyUsage{Encrypt: true, Decrypt: true}
 

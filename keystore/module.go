@@ -17,8 +17,9 @@ import (
 // Modules loads PKCS#11 modules into the process, each once however many
 // tokens use it. Its zero value is ready; a process has one.
 type Modules struct {
-	// Command starts this program as the process of a module, see Options.Isolated:
-	// its path, and ModuleCommand. Nil: no module can be isolated.
+	// Command starts this program as the process of a module, see Options.Isolated
+	// and ModuleProcess. The name of the token becomes its last argument. Nil: no
+	// module can be isolated.
 	Command []string
 
 	mu   sync.Mutex
@@ -40,15 +41,24 @@ type module struct {
 	gates   map[uint]gate // by slot; guarded by gatesMu
 }
 
-// acquire returns the module at path, loading and initializing it the first
-// time. Each acquire is undone by one release.
-func (ms *Modules) acquire(path string) (*module, error) {
+// resolveModule returns the path of a library without symbolic links.
+func resolveModule(path string) (string, error) {
 	if path == "" {
-		return nil, errors.New("the PKCS#11 URI names no module: add ?module-path=/path/to/module.so")
+		return "", errors.New("the PKCS#11 URI names no module: add ?module-path=/path/to/module.so")
 	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
+		return "", fmt.Errorf("find the PKCS#11 module: %w", err)
+	}
+	return resolved, nil
+}
+
+// acquire returns the module at path, loading and initializing it the first
+// time. Each acquire is undone by one release.
+func (ms *Modules) acquire(path string) (*module, error) {
+	resolved, err := resolveModule(path)
+	if err != nil {
+		return nil, err
 	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -88,9 +98,10 @@ func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, Token
 	}
 	results := make(chan result)
 	go func() {
-		m, err := ms.acquireFor(o)
+		m, err := ms.acquireFor(ctx, o)
 		var info TokenInfo
 		if err == nil {
+			defer context.AfterFunc(ctx, m.kill)()
 			m.calls.RLock()
 			info, err = m.find(u)
 			m.calls.RUnlock()
@@ -115,33 +126,36 @@ func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, Token
 }
 
 // acquireFor acquires the module of a token.
-func (ms *Modules) acquireFor(o *Options) (*module, error) {
+func (ms *Modules) acquireFor(ctx context.Context, o *Options) (*module, error) {
 	if o.Isolated {
-		return ms.isolate(o)
+		return ms.isolate(ctx, o)
 	}
 	return ms.acquire(o.URI.ModulePath)
 }
 
 // release gives up one acquire; the last one finalizes and unloads.
 func (ms *Modules) release(m *module) error {
+	if m.isolated() != nil {
+		return m.finish() // it is nobody else's, and may hang
+	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	m.refs--
 	if m.refs > 0 {
 		return nil
 	}
-	if ms.open[m.path] == m { // one in a process of its own is not there
-		delete(ms.open, m.path)
-	}
+	delete(ms.open, m.path)
+	return m.finish()
+}
+
+// finish finalizes and unloads the module.
+func (m *module) finish() error {
 	var err error
 	if m.ours {
 		err = m.ctx.Finalize()
 	}
-	if isCode(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
-		err = nil // it failed to start anew
-	}
 	m.ctx.Destroy()
-	if err != nil {
+	if err != nil && !isModuleGone(err) { // gone it is if it failed to start anew
 		return fmt.Errorf("finalize the PKCS#11 module %s: %w", m.path, err)
 	}
 	return nil

@@ -94,8 +94,8 @@ func (r *revival) test() error {
 // hanging is what follows a test that hangs.
 func (r *revival) hanging() {
 	r.patience = min(2*r.patience, mostPatience)
-	isolated, ok := r.t.module.ctx.(cryptoki.Isolated)
-	if !ok {
+	isolated := r.t.module.isolated()
+	if isolated == nil {
 		return
 	}
 	r.patience = revivePatience // a process that hangs for good is ended, and its calls with it
@@ -157,15 +157,15 @@ func isModuleGone(err error) bool {
 // module is out of service, or the module dead, and while no call is inside. It
 // reports whether it was done.
 func (ms *Modules) reset(m *module, dead bool) (bool, error) {
-	isolated, alone := m.ctx.(cryptoki.Isolated)
-	if !alone {
+	isolated := m.isolated()
+	if isolated == nil {
 		if !dead && (!m.ours || !ms.idle(m)) || !m.calls.TryLock() {
 			return false, nil
 		}
 		defer m.calls.Unlock()
 	}
 	switch {
-	case alone:
+	case isolated != nil:
 		isolated.Kill()
 	case !dead:
 		_ = m.ctx.Finalize() // C_Initialize tells whether it has helped

@@ -203,8 +203,8 @@ func (t *Token) Close(ctx context.Context) error {
 	case <-t.life.over:
 		return t.life.err
 	case <-ctx.Done():
-		if child, ok := t.module.ctx.(cryptoki.Isolated); ok {
-			child.Kill() // which ends what hangs inside
+		if isolated := t.module.isolated(); isolated != nil {
+			isolated.Kill() // which ends what hangs inside
 			<-t.life.over
 			return t.life.err
 		}

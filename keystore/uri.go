@@ -182,13 +182,19 @@ func (u URI) PIN(dir string, allowValue bool) (string, error) {
 	return "", errors.New("PKCS#11 URI names no pin-source: add ?pin-source=file:PATH")
 }
 
-// readPIN reads the first line of the file that a pin-source names.
-func readPIN(source, dir string) (string, error) {
+// pinPath is the path of the file that a pin-source names.
+func pinPath(source, dir string) string {
 	path := strings.TrimPrefix(source, "file:")
 	path = strings.TrimPrefix(path, "//")
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
+	return path
+}
+
+// readPIN reads the first line of the file that a pin-source names.
+func readPIN(source, dir string) (string, error) {
+	path := pinPath(source, dir)
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", fmt.Errorf("read the PIN: %w", err)

@@ -42,7 +42,7 @@ func (r *kmsResult) raw() float64 { return max(r.rawOne, r.rawAll) }
 
 // runKMS measures the embedded KMS, parts (e) to (g) of docs/performance.md.
 func runKMS(ctx context.Context, dir string, o options) (err error) {
-	s, err := newKMSSubject(ctx, filepath.Join(dir, "kms"))
+	s, err := newKMSSubject(ctx, filepath.Join(dir, "kms"), "bench-kms", false)
 	if err != nil {
 		return err
 	}
@@ -105,13 +105,14 @@ type kmsSubject struct {
 	blobs    [][]byte // a ciphertext under each
 }
 
-func newKMSSubject(ctx context.Context, dir string) (*kmsSubject, error) {
+// newKMSSubject makes a token of a label and an embedded KMS on it.
+func newKMSSubject(ctx context.Context, dir, label string, isolated bool) (*kmsSubject, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	s := &kmsSubject{identity: kmsapi.Identity{AccessKeyID: "AKIABENCHMARK", SecretAccessKey: "benchmark-secret-access-key", Account: kmsAccount}}
 	var err error
-	if s.token, err = newRawToken(ctx, "bench-kms", 0); err != nil {
+	if s.token, err = newRawToken(ctx, label, 0, isolated); err != nil {
 		return nil, err
 	}
 	if s.node, err = newNode(ctx, s.token, "kms", 0, filepath.Join(dir, "kms.db")); err != nil {

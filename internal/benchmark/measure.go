@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -43,7 +45,7 @@ type subject struct {
 
 // measure makes a token with n keys and measures everything on it.
 func measure(ctx context.Context, dir string, n, rounds int, length time.Duration) (r result, err error) {
-	s, err := newSubject(ctx, filepath.Join(dir, fmt.Sprint(n)), n)
+	s, err := newSubject(ctx, filepath.Join(dir, fmt.Sprint(n)), fmt.Sprintf("bench-%d", n), n, "none")
 	if err != nil {
 		return r, err
 	}
@@ -62,15 +64,17 @@ func measure(ctx context.Context, dir string, n, rounds int, length time.Duratio
 	if err != nil {
 		return r, err
 	}
-	r.p99, err = s.p99(ctx)
+	_, r.p99, err = s.latency(ctx)
 	return r, err
 }
 
-func newSubject(ctx context.Context, dir string, n int) (*subject, error) {
+// newSubject makes a token of a label with n keys, and starts a proxy on it with a
+// value for isolation.
+func newSubject(ctx context.Context, dir, label string, n int, isolation string) (*subject, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	token, err := newRawToken(ctx, fmt.Sprintf("bench-%d", n), n)
+	token, err := newRawToken(ctx, label, n, false)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +86,10 @@ func newSubject(ctx context.Context, dir string, n int) (*subject, error) {
 		"pin":              benchPIN,
 		"credentials.json": fmt.Sprintf(`{"credentials":[{"accessKeyId":%q,"secretAccessKey":%q,"created":"2026-01-01T00:00:00Z"}]}`, s.credential.AccessKeyID, s.credential.SecretAccessKey),
 		config.FileName: fmt.Sprintf(`version: 1
-tokens: {main: {uri: "pkcs11:token=%s?module-path=%s&pin-source=file:pin"}}
+tokens: {main: {uri: "pkcs11:token=%s?module-path=%s&pin-source=file:pin", isolation: %s}}
 stores: {bench: {prefix: /bench, tokens: [main], key_pattern: "*", credentials: credentials.json}}
 listeners: [{address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.key}}]
-`, token.label, token.module),
+`, token.label, token.module, isolation),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
@@ -193,7 +197,7 @@ func handlerRate(handler http.Handler, requests []request, length time.Duration,
 type tally struct {
 	calls int64
 	took  time.Duration
-	cpu   time.Duration // of the whole process: of clients too
+	cpu   time.Duration // of the whole process, of clients too, and of processes of modules
 }
 
 // rate is in calls a second.
@@ -202,11 +206,32 @@ func (t tally) rate() float64 { return float64(t.calls) / t.took.Seconds() }
 // each is the CPU time of a call in microseconds.
 func (t tally) each() float64 { return float64(t.cpu.Nanoseconds()) / 1000 / float64(t.calls) }
 
-// cpuTime is what the process has used since it began.
+// cpuTime is what the process and its children that run have used since they began.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails only on a wrong argument
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	all := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	lists, _ := filepath.Glob("/proc/self/task/*/children") // none but on Linux
+	for _, list := range lists {
+		children, _ := os.ReadFile(list) // a thread that has ended has none
+		for child := range strings.FieldsSeq(string(children)) {
+			all += cpuOf(child)
+		}
+	}
+	return all
+}
+
+// cpuOf is what another process has used, by proc_pid_stat(5); 0: it has ended.
+func cpuOf(pid string) time.Duration {
+	const tick = time.Second / 100 // of every Linux
+	stat, _ := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11]) // they are numbers
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * tick
 }
 
 // parallel runs the workers for a time and counts how often more was asked.
@@ -275,11 +300,11 @@ func (*rewound) Close() error { return nil }
 
 var _ io.ReadCloser = (*rewound)(nil)
 
-// p99 loads the proxy with AWS KMS's default quota by hyok's own load generator.
-func (s *subject) p99(ctx context.Context) (time.Duration, error) {
+// latency loads the proxy with AWS KMS's default quota by hyok's own load generator.
+func (s *subject) latency(ctx context.Context) (median, p99 time.Duration, err error) {
 	client, err := xks.NewClient("https://"+s.proxy.Addresses()[0].String()+"/bench", s.credential, "us-east-1")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	report, err := bench.Run(ctx, bench.Load{
 		NewRequest: client.NewRequest, Transport: &http.Transport{TLSClientConfig: s.tls.Clone(), MaxIdleConnsPerHost: connections},
@@ -287,10 +312,10 @@ func (s *subject) p99(ctx context.Context) (time.Duration, error) {
 		Connections: connections, Rate: bench.DefaultRate, Duration: 5 * time.Second, Warmup: time.Second, Timeout: time.Second,
 	}, nil)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if report.Failed > 0 {
-		return 0, fmt.Errorf("%d requests failed: %s", report.Failed, report.Errors[0].Example)
+		return 0, 0, fmt.Errorf("%d requests failed: %s", report.Failed, report.Errors[0].Example)
 	}
-	return time.Duration(report.Latency.P99US) * time.Microsecond, nil
+	return time.Duration(report.Latency.P50US) * time.Microsecond, time.Duration(report.Latency.P99US) * time.Microsecond, nil
 }

@@ -25,9 +25,11 @@ type rawToken struct {
 	ctx           *pkcs11.Ctx
 }
 
-// newRawToken makes a token with n keys, k0, k1 and so on.
-func newRawToken(ctx context.Context, label string, n int) (*rawToken, error) {
+// newRawToken makes a token with n keys, k0, k1 and so on. Where it is isolated, its
+// module is in a process of its own, and raw calls cannot be made.
+func newRawToken(ctx context.Context, label string, n int, isolated bool) (*rawToken, error) {
 	t := &rawToken{label: label}
+	t.modules.Command = keystore.ModuleProcess()
 	var err error
 	if t.module, err = softhsm.Module(); err != nil {
 		return nil, err
@@ -41,7 +43,8 @@ func newRawToken(ctx context.Context, label string, n int) (*rawToken, error) {
 	}
 	t.open, err = keystore.Open(ctx, &t.modules, keystore.Options{
 		Name: label, URI: u, Profile: keystore.Profiles()[0], Logger: slog.New(slog.DiscardHandler),
-		PIN: func() (string, error) { return benchPIN, nil },
+		PIN:      func() (string, error) { return benchPIN, nil },
+		Isolated: isolated,
 	})
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func runScale(ctx context.Context, dir string, o options) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	t, err := newRawToken(ctx, "bench-scale", 0)
+	t, err := newRawToken(ctx, "bench-scale", 0, false)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path"
 	"slices"
 	"sync"
@@ -72,12 +71,8 @@ type serviceState struct {
 // Start opens the tokens and serves. It returns when every listener is open,
 // every token searched for its keys and probed once.
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this program, to start it for modules in processes of their own: %w", err)
-	}
 	p := &Proxy{
-		log: log, version: version, modules: &keystore.Modules{Command: []string{self, keystore.ModuleCommand}}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		log: log, version: version, modules: &keystore.Modules{Command: keystore.ModuleProcess()}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
 		failed: make(chan error, 1+len(allListeners(c))), config: c,
 		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
 	}

@@ -4,11 +4,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"go.uber.org/goleak"
 
 	"github.com/hyok-kms/hyok/internal/tlstest"
@@ -233,4 +238,59 @@ func TestDatesAndConnectionsAreShown(t *testing.T) {
 	if !strings.Contains(r.log.String(), "a certificate expires soon") {
 		t.Error("no warning of a certificate that expires in an hour")
 	}
+}
+
+// With the module in a process of its own, which reads the PIN, all is served as
+// without, and a kill of that process is recovered from.
+func TestIsolation(t *testing.T) {
+	r := newKMSRig(t)
+	r.generate("k", both)
+	r.configure(strings.Replace(kmsConfig, `{uri: "TOKEN"}`, `{uri: "TOKEN", isolation: process}`, 1))
+	r.start()
+	c, k := r.client(), r.kms("first", "secret-of-the-first")
+	use := func() error {
+		_, err := c.Encrypt(patient(t), "k", encryptRequest("p", ""))
+		_, kmsErr := k.CreateKey(patient(t), &kms.CreateKeyInput{})
+		return errors.Join(err, kmsErr)
+	}
+	if err := use(); err != nil {
+		t.Fatal(err)
+	}
+	children := moduleProcesses(t)
+	if len(children) != 2 { // of the key store and of the KMS
+		t.Fatalf("there are %d processes of modules", len(children))
+	}
+	for _, child := range children {
+		if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx := patient(t); use() != nil; time.Sleep(10 * time.Millisecond) {
+		if ctx.Err() != nil {
+			t.Fatalf("it does not recover: %v", use())
+		}
+	}
+	r.stop()
+	if children := moduleProcesses(t); len(children) != 0 {
+		t.Errorf("%d processes of modules are left", len(children))
+	}
+}
+
+// moduleProcesses returns the processes of modules that this one has started.
+func moduleProcesses(t *testing.T) (pids []int) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("no children are listed: %v", err)
+	}
+	for _, list := range lists {
+		children, _ := os.ReadFile(list) // a thread that has ended has none
+		for _, child := range strings.Fields(string(children)) {
+			line, _ := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
+			if pid, err := strconv.Atoi(child); err == nil && strings.Contains(string(line), "\x00"+keystore.ModuleCommand+"\x00main") {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }

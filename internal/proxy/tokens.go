@@ -49,7 +49,7 @@ func TokenOptions(c *config.Config, t *config.Token, log *slog.Logger) (keystore
 		Name:          t.Name,
 		URI:           u,
 		PIN:           func() (string, error) { return u.PIN(c.Dir(), t.AllowPINValue) },
-		PINFrom:       &keystore.PINFromURI{Dir: c.Dir(), AllowValue: t.AllowPINValue},
+		PINFrom:       &keystore.PINFromURI{Dir: c.Dir()},
 		Isolated:      t.Isolated,
 		Profile:       profile,
 		Sessions:      t.Sessions,

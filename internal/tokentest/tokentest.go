@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
@@ -22,12 +21,9 @@ const PIN = "test-user-pin-4711"
 // package's TestMain calls it. A child process that a test starts inherits the
 // folder.
 func Main(m *testing.M) int {
-	if slices.Contains(os.Args[1:], keystore.ModuleCommand) {
-		if err := keystore.ServeModule(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		os.Exit(0) // whatever calls hang
+	if len(os.Args) > 1 && os.Args[1] == keystore.ModuleCommand {
+		fmt.Fprintln(os.Stderr, keystore.ServeModule())
+		return 1
 	}
 	if os.Getenv(softhsm.ConfigVariable) == "" || os.Getenv(childVariable) == "" {
 		dir, err := os.MkdirTemp("", "hyok-test-")
@@ -53,16 +49,6 @@ const childVariable = "HYOK_TEST_CHILD"
 // share the token folder.
 func ChildEnv(extra ...string) []string {
 	return append(append(os.Environ(), childVariable+"=1"), extra...)
-}
-
-// Command starts the test binary as the process of a module.
-func Command(tb testing.TB) []string {
-	tb.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return []string{self, keystore.ModuleCommand}
 }
 
 // Module returns the path of SoftHSM2's module.
