@@ -298,7 +298,7 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 		t.login.wrong = true
 		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
 	}
-	if !isAnswer(err) {
+	if !isAnswer(err) && !isModuleGone(err) {
 		return fmt.Errorf("token %s: %w", t.name, err) // the PIN could not be read
 	}
 	return t.callError("C_Login", err)
