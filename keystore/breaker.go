@@ -163,12 +163,13 @@ func (b *breaker) close() {
 // it now; while it is false they answer ErrUnavailable at once.
 func (t *Token) Available() bool { return t.breaker.now.Load() == nil }
 
-// waitFor bounds how long a call may wait for a free session: as long as a call
-// takes, or a twentieth of the time that its caller has. More would help nobody:
+// waitFor bounds how long a call may wait for a free session: as long as two calls
+// take, or a fortieth of the time that its caller has. Less would refuse some where
+// the token could serve all, since requests come in bursts. More would help nobody:
 // what is beyond the token's capacity has to be refused at some time, and it had
 // better be soon.
 func (t *Token) waitFor(ctx context.Context) (most time.Duration, bounded bool) {
-	const share = 20
+	const calls, share = 2, 40
 	deadline, bounded := ctx.Deadline()
-	return max(time.Duration(t.sessions.service.Load()), time.Until(deadline)/share), bounded
+	return max(calls*time.Duration(t.sessions.service.Load()), time.Until(deadline)/share), bounded
 }

@@ -70,6 +70,7 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	proxy.SpareProcessors(c)
 	out, err := f.logOutput(cmd.ErrOrStderr())
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -88,6 +89,7 @@ listeners:
 	if err != nil {
 		t.Fatal(err)
 	}
+	proxy.SpareProcessors(c)
 	if s.proxy, err = proxy.Start(t.Context(), c, "drill", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
@@ -153,14 +155,15 @@ type sample struct {
 	err        error
 }
 
-// load sends requests at a rate while ctx lasts, however slow the answers are.
+// load sends requests at a mean rate while ctx lasts, however slow the answers are.
+// They come at random, as those of many independent callers do (a Poisson process).
 func (s *site) load(ctx context.Context, perSecond int) []sample {
 	var mu sync.Mutex
 	var all []sample
 	var requests sync.WaitGroup
-	begin := time.Now()
-	for n := 0; ctx.Err() == nil; {
-		for due := int(time.Since(begin).Seconds() * float64(perSecond)); n < due; n++ {
+	begin, next := time.Now(), time.Duration(0)
+	for ctx.Err() == nil {
+		for ; next < time.Since(begin); next += time.Duration(rand.ExpFloat64() / float64(perSecond) * float64(time.Second)) {
 			requests.Go(func() {
 				sent := time.Now()
 				each, cancel := context.WithTimeout(context.Background(), 5*time.Second)
