@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -80,6 +81,13 @@ func (e *TokenError) Error() string {
 
 // Unwrap returns what the module answered.
 func (e *TokenError) Unwrap() error { return e.Err }
+
+// MayPass reports whether what Open failed with may pass by itself: the token, its
+// module or the way to it fails, hangs or is not there. A refused PIN does not.
+func MayPass(err error) bool {
+	return !errors.Is(err, ErrPINIncorrect) &&
+		(isAnswer(err) || isModuleGone(err) || errors.Is(err, ErrTokenNotFound) || errors.Is(err, context.DeadlineExceeded))
+}
 
 // isCode reports whether err is one of the given PKCS#11 return values.
 func isCode(err error, codes ...uint) bool {

@@ -19,6 +19,7 @@ import (
 type storeGroup struct {
 	*group.Group
 	tokens     []*keystore.Token
+	absent     []string // tokens that are not open
 	keys       []string
 	keyPattern string
 	answers    *group.Answers // nil: a group of one that never was more
@@ -37,7 +38,8 @@ func (p *Proxy) openGroups(c *config.Config, tokens map[string]*openToken) (map[
 	groups := map[string]*storeGroup{}
 	for i := range c.Stores {
 		s := &c.Stores[i]
-		next := &storeGroup{tokens: storeTokens(s, tokens), keys: s.Keys, keyPattern: s.KeyPattern}
+		next := &storeGroup{keys: s.Keys, keyPattern: s.KeyPattern}
+		next.tokens, next.absent = storeTokens(s, tokens)
 		old := p.groups[s.Name]
 		if old != nil && old.sameAs(next) {
 			groups[s.Name] = old
@@ -53,14 +55,14 @@ func (p *Proxy) openGroups(c *config.Config, tokens map[string]*openToken) (map[
 			}
 			next.answers = answers
 		}
-		next.Group = group.New(group.Options{Name: s.Name, Tokens: next.tokens, Allow: allow(s), Answers: next.answers, Logger: p.log})
+		next.Group = group.New(group.Options{Name: s.Name, Tokens: next.tokens, Absent: next.absent, Allow: allow(s), Answers: next.answers, Logger: p.log})
 		groups[s.Name] = next
 	}
 	return groups, nil
 }
 
 func (g *storeGroup) sameAs(other *storeGroup) bool {
-	return slices.Equal(g.tokens, other.tokens) && slices.Equal(g.keys, other.keys) && g.keyPattern == other.keyPattern
+	return slices.Equal(g.tokens, other.tokens) && slices.Equal(g.absent, other.absent) && slices.Equal(g.keys, other.keys) && g.keyPattern == other.keyPattern
 }
 
 // openAnswers reads what a former process remembered of a key store. One with a

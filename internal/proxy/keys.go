@@ -26,10 +26,13 @@ func (s *storeKeys) Find(ctx context.Context, id string) (xks.Key, error) {
 func (s *storeKeys) Health() []xks.ExternalKeyManager {
 	var fleet []xks.ExternalKeyManager
 	for _, m := range s.group.Health() {
-		info := m.Token.Info()
+		model := "not known yet" // the specification wants one
+		if m.Info.Initialized {
+			model = fmt.Sprintf("%s %s firmware %s", m.Info.Manufacturer, m.Info.Model, m.Info.Firmware)
+		}
 		fleet = append(fleet, xks.ExternalKeyManager{
-			ID:     m.Token.Name(),
-			Model:  fmt.Sprintf("%s %s firmware %s", info.Manufacturer, info.Model, info.Firmware),
+			ID:     m.Name,
+			Model:  model,
 			Health: healthNames(m.Health.State),
 		})
 	}

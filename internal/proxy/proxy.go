@@ -43,6 +43,8 @@ type Proxy struct {
 	mu       sync.Mutex // serialises Reload and Shutdown
 	config   *config.Config
 	tokens   map[string]*openToken
+	missing  map[string]config.Token // could not be opened yet, see missing.go
+	found    map[string]*openToken   // of these, that has been opened and is to be put in use
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	dates    *dates
@@ -86,6 +88,7 @@ func Start(ctx context.Context, c *config.Config, version string, log *slog.Logg
 	looking, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stopLook = stop
 	p.looking.Go(func() { p.lookOut(looking) })
+	p.looking.Go(func() { p.lookForMissing(looking) })
 	return p, nil
 }
 
@@ -97,11 +100,11 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := p.pairs.open(c, p.modules); err != nil {
 		return err
 	}
-	tokens, err := p.openTokens(ctx, c)
+	tokens, missing, err := p.openTokens(ctx, c, true)
 	if err != nil {
 		return err
 	}
-	p.tokens = tokens
+	p.tokens, p.missing = tokens, missing
 	groups, err := p.openGroups(c, tokens)
 	if err != nil {
 		return err
@@ -136,22 +139,38 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 }
 
 // openTokens opens the tokens of c that are not open with the same settings
-// already. On an error those that it has opened are closed again.
-func (p *Proxy) openTokens(ctx context.Context, c *config.Config) (map[string]*openToken, error) {
-	tokens := map[string]*openToken{}
+// already, and returns those that are missing, too: that do not open and that the
+// key stores can do without, if patient; and that were missing before. On an error
+// those that it has opened are closed again.
+func (p *Proxy) openTokens(ctx context.Context, c *config.Config, patient bool) (tokens map[string]*openToken, missing map[string]config.Token, err error) {
+	tokens, missing = map[string]*openToken{}, map[string]config.Token{}
+	failures := map[string]error{}
 	for _, settings := range xksTokens(c) {
-		if old := p.tokens[settings.Name]; old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
-			tokens[settings.Name] = old
+		name := settings.Name
+		if old := p.known(name); old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
+			tokens[name] = old
+			continue
+		}
+		if was, ok := p.missing[name]; ok && was == settings {
+			missing[name] = settings
 			continue
 		}
 		t, err := p.openToken(ctx, c, &settings)
-		if err != nil {
+		switch {
+		case err == nil:
+			tokens[name] = &openToken{t, settings}
+		case patient && keystore.MayPass(err):
+			missing[name], failures[name] = settings, err
+		default:
 			p.retire(tokens, p.tokens)
-			return nil, err
+			return nil, nil, err
 		}
-		tokens[settings.Name] = &openToken{t, settings}
 	}
-	return tokens, nil
+	if err := p.bearMissing(c, tokens, failures); err != nil {
+		p.retire(tokens, p.tokens)
+		return nil, nil, err
+	}
+	return tokens, missing, nil
 }
 
 func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token) (*keystore.Token, error) {
@@ -160,6 +179,8 @@ func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *confi
 		return nil, err
 	}
 	options.Background = true
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	t, err := keystore.Open(ctx, p.modules, options)
 	if err != nil {
 		return nil, err
@@ -200,7 +221,7 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken, gro
 	for i := range c.Stores {
 		s := &c.Stores[i]
 		store := newStore(s, &storeKeys{groups[s.Name].Group})
-		store.EKMVendor = tokens[s.Tokens[0]].Info().Manufacturer
+		store.EKMVendor = groups[s.Name].tokens[0].Info().Manufacturer
 		if s.RateLimit != nil {
 			l := p.limiters[s.Name]
 			if l == nil || l.settings != *s.RateLimit {
@@ -214,12 +235,17 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken, gro
 	return x, limiters
 }
 
-func storeTokens(s *config.Store, tokens map[string]*openToken) []*keystore.Token {
-	var list []*keystore.Token
+// storeTokens returns the tokens of a key store, and the names of those that are
+// missing.
+func storeTokens(s *config.Store, tokens map[string]*openToken) (open []*keystore.Token, missing []string) {
 	for _, name := range s.Tokens {
-		list = append(list, tokens[name].Token)
+		if t := tokens[name]; t != nil {
+			open = append(open, t.Token)
+		} else {
+			missing = append(missing, name)
+		}
 	}
-	return list
+	return open, missing
 }
 
 // allow returns whether an external key id belongs to a store. hyok's own keys
@@ -245,6 +271,11 @@ func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
 	defer p.mu.Unlock()
 	err := p.reload(ctx, c)
 	p.metrics.Reloaded(err == nil)
+	if err == nil {
+		for _, t := range p.Tokens() {
+			t.RetryPIN() // somebody has put a configuration in force: the PIN may be another
+		}
+	}
 	return err
 }
 
@@ -267,7 +298,7 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		}
 		options[i] = &o
 	}
-	tokens, err := p.openTokens(ctx, c)
+	tokens, missing, err := p.openTokens(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -289,11 +320,8 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		}
 	}
 	old, oldGroups := p.tokens, p.groups
-	p.tokens, p.groups, p.limiters, p.config = tokens, groups, limiters, c
+	p.tokens, p.missing, p.groups, p.limiters, p.config = tokens, missing, groups, limiters, c
 	p.publish(c)
-	for _, t := range p.Tokens() {
-		t.RetryPIN() // a configuration was put in force: the PIN may be another
-	}
 	p.retireGroups(oldGroups, groups)
 	p.retire(old, tokens)
 	return nil
@@ -336,7 +364,9 @@ func (p *Proxy) Refresh(ctx context.Context) error {
 func (p *Proxy) publish(c *config.Config) {
 	s := &serviceState{stores: map[string]*group.Group{}}
 	for _, settings := range xksTokens(c) {
-		s.tokens = append(s.tokens, p.tokens[settings.Name].Token)
+		if t := p.tokens[settings.Name]; t != nil {
+			s.tokens = append(s.tokens, t.Token)
+		}
 	}
 	for name, g := range p.groups {
 		s.stores[name] = g.Group

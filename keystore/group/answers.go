@@ -2,7 +2,9 @@ package group
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,29 +59,48 @@ func NewAnswers(log *slog.Logger) *Answers {
 	return &Answers{log: log, records: map[versionID]*record{}}
 }
 
-// keepMembers forgets all that concerns others than these members: who is taken out
-// of a group forbids nothing any more, and if it comes back, it comes as a new one.
-func (a *Answers) keepMembers(members []*member) {
+// keepMembers forgets all that concerns others than these members and those that
+// are absent: who is taken out of a group forbids nothing any more, and if it comes
+// back, it comes as a new one.
+func (a *Answers) keepMembers(members []*member, absent []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.names = nil
 	for _, m := range members {
 		a.names = append(a.names, m.name)
 	}
+	stranger := func(name string) bool { return !slices.Contains(a.names, name) && !isOf(name, absent) }
 	for _, r := range a.records {
-		for name := range r.held {
-			if !slices.Contains(a.names, name) {
-				delete(r.held, name)
-				a.change()
-			}
-		}
-		for name := range r.revoked {
-			if !slices.Contains(a.names, name) {
-				delete(r.revoked, name)
-				a.change()
-			}
+		before := len(r.held) + len(r.revoked)
+		maps.DeleteFunc(r.held, func(name string, _ bool) bool { return stranger(name) })
+		maps.DeleteFunc(r.revoked, func(name string, _ *look) bool { return stranger(name) })
+		if len(r.held)+len(r.revoked) < before {
+			a.change()
 		}
 	}
+}
+
+// isOf reports whether a member's name is that of one of these tokens. The serial
+// number of one that is not open is not known.
+func isOf(member string, tokens []string) bool {
+	return slices.ContainsFunc(tokens, func(t string) bool { return strings.HasPrefix(member, memberName(t, "")) })
+}
+
+// forbidden returns what these tokens, which are not open, forbid of a version.
+func (a *Answers) forbidden(v versionID, absent []string) []*look {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.records[v]
+	if r == nil {
+		return nil
+	}
+	var all []*look
+	for name, l := range r.revoked {
+		if isOf(name, absent) {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 func (a *Answers) get(v versionID) *answer {

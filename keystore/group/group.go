@@ -20,6 +20,9 @@ var ErrVersionNotFound = errors.New("no such version of the key")
 type Options struct {
 	Name   string            // for errors and logs
 	Tokens []*keystore.Token // at least one; the first is the reference where nothing else decides
+	// Absent names tokens that belong to the group and are not open yet: what they
+	// have forbidden holds on, and what they hold nobody knows.
+	Absent []string
 	// Allow reports whether a key belongs to the group; nil: all do. Others are
 	// not proven before somebody asks for them.
 	Allow func(id string) bool
@@ -36,6 +39,7 @@ type Group struct {
 	log      *slog.Logger
 	allow    func(string) bool
 	members  []*member
+	absent   []string
 	single   *keystore.Token // the one member; nil if there are several
 	answers  *Answers
 	epoch    time.Time // base of now
@@ -56,7 +60,7 @@ type Group struct {
 // New makes a group of open tokens, which it does not close.
 func New(o Options) *Group {
 	g := &Group{
-		name: o.Name, log: o.Logger.With("store", o.Name), allow: o.Allow, answers: o.Answers,
+		name: o.Name, log: o.Logger.With("store", o.Name), allow: o.Allow, answers: o.Answers, absent: o.Absent,
 		epoch: time.Now(), keys: map[string]*keyState{},
 	}
 	g.life, g.stop = context.WithCancel(context.Background())
@@ -69,7 +73,7 @@ func New(o Options) *Group {
 	for i, t := range o.Tokens {
 		g.members = append(g.members, newMember(i, t))
 	}
-	if len(o.Tokens) == 1 {
+	if len(o.Tokens) == 1 && len(o.Absent) == 0 {
 		g.single = o.Tokens[0]
 	}
 	g.hedges.init()
@@ -79,7 +83,7 @@ func New(o Options) *Group {
 // Start begins the work in the background. The known answers belong to this group
 // from now on: what they say of others than its members is forgotten.
 func (g *Group) Start() {
-	g.answers.keepMembers(g.members)
+	g.answers.keepMembers(g.members, g.absent)
 	if g.single == nil {
 		g.start(g.watch)
 	}
@@ -188,19 +192,23 @@ func (g *Group) Refresh(ctx context.Context) {
 
 // MemberHealth is the health of a token and what the group found out about it.
 type MemberHealth struct {
-	Token  *keystore.Token
+	Name   string
+	Info   keystore.TokenInfo // nothing of one that is not open
 	Health keystore.Health
 }
 
 // Health returns one entry for each member, without calling any.
 func (g *Group) Health() []MemberHealth {
-	all := make([]MemberHealth, 0, len(g.members))
+	all := make([]MemberHealth, 0, len(g.members)+len(g.absent))
 	for _, m := range g.members {
 		h := m.token.Health()
 		if reason := m.differs(); reason != "" {
 			h.State, h.Reason = keystore.Unavailable, reason
 		}
-		all = append(all, MemberHealth{m.token, h})
+		all = append(all, MemberHealth{m.token.Name(), m.token.Info(), h})
+	}
+	for _, name := range g.absent {
+		all = append(all, MemberHealth{Name: name, Health: keystore.Health{Reason: "it could not be opened yet"}})
 	}
 	return all
 }

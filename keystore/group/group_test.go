@@ -132,7 +132,7 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 	}
 	for _, m := range r.group.Health() {
 		if m.Health.State != keystore.Unavailable {
-			t.Errorf("%s is %v", m.Token.Name(), m.Health.State)
+			t.Errorf("%s is %v", m.Name, m.Health.State)
 		}
 	}
 	for _, line := range []string{"a token has left the group", "a token is in the group"} {

@@ -116,7 +116,7 @@ func TestAnswersRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.keepMembers([]*member{{name: "a/1"}, {name: "b/2"}})
+	a.keepMembers([]*member{{name: "a/1"}, {name: "b/2"}}, nil)
 	v := versionID{"k", 3}
 	a.put(v, &answer{Text: []byte("t"), Sealed: keystore.Sealed{IV: make([]byte, 12), Ciphertext: []byte("c"), Tag: make([]byte, 16)}, By: "a"})
 	a.hold(v, "a/1")

@@ -84,6 +84,11 @@ func (g *Group) verdict(v *versionState, n need) error {
 			return fmt.Errorf("%v: %w in token %s, which holds for the whole group", v.versionID, why, name)
 		}
 	}
+	for _, l := range v.absent {
+		if why := l.refusal(n); why != nil {
+			return fmt.Errorf("%v: %w in a token that could not be opened yet, which holds for the whole group", v.versionID, why)
+		}
+	}
 	return nil
 }
 

@@ -48,8 +48,11 @@ type versionID struct {
 
 func (v versionID) String() string { return fmt.Sprintf("key %s version %d", v.id, v.number) }
 
+// memberName names a member in the known answers. No token's name has a slash.
+func memberName(token, serial string) string { return token + "/" + serial }
+
 func newMember(index int, t *keystore.Token) *member {
-	m := &member{token: t, index: index, name: t.Name() + "/" + t.Info().Serial, differing: map[versionID]bool{}}
+	m := &member{token: t, index: index, name: memberName(t.Name(), t.Info().Serial), differing: map[versionID]bool{}}
 	m.down.Store(!t.Available())
 	return m
 }

@@ -14,10 +14,10 @@ func (r *rig) quarantined(t *testing.T, i int, key string) {
 	t.Helper()
 	eventually(t, "it is in quarantine", func() bool { return r.group.Stats().Quarantined == 1 })
 	for _, m := range r.group.Health() {
-		if (m.Token == r.tokens[i]) != (m.Health.State == keystore.Unavailable) {
-			t.Errorf("%s: %+v", m.Token.Name(), m.Health)
+		if (m.Name == r.tokens[i].Name()) != (m.Health.State == keystore.Unavailable) {
+			t.Errorf("%s: %+v", m.Name, m.Health)
 		}
-		if m.Token == r.tokens[i] && !strings.Contains(m.Health.Reason, key) {
+		if m.Name == r.tokens[i].Name() && !strings.Contains(m.Health.Reason, key) {
 			t.Errorf("the reason names no key: %s", m.Health.Reason)
 		}
 	}

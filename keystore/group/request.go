@@ -74,7 +74,7 @@ func (g *Group) searchVersion(ctx context.Context, v versionID) error {
 	switch {
 	case failure != nil:
 		return failure
-	case asked < len(g.members):
+	case asked < len(g.members)+len(g.absent):
 		return g.unavailable(v.id) // it may be in a member that cannot be asked
 	}
 	return fmt.Errorf("key store %s: %w: %w: %v", g.name, ErrVersionNotFound, keystore.ErrKeyNotFound, v)

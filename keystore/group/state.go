@@ -21,6 +21,7 @@ type versionState struct {
 	versionID
 	making  chan struct{} // capacity 1: held by who makes the known answer
 	members []seat        // in the order of Group.members
+	absent  []*look       // what members that are not open forbid; fixed
 }
 
 // seat is what the group knows of a version in one member.
@@ -107,6 +108,7 @@ func has(k *keystore.Key, number uint32) bool { return k != nil && k.NewestUpTo(
 
 // recall fills in what the known answers say.
 func (g *Group) recall(v *versionState) {
+	v.absent = g.answers.forbidden(v.versionID, g.absent)
 	for i, m := range g.members {
 		held, revoked := g.answers.member(v.versionID, m.name)
 		v.members[i].held.Store(held)

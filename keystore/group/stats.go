@@ -7,7 +7,7 @@ import (
 
 // Stats is a snapshot of a group's figures, for metrics.
 type Stats struct {
-	Members       int
+	Members       int           // those that are not open included
 	Usable        int           // available and not in quarantine
 	Quarantined   int           // members with another key than the rest
 	PassedOver    int           // members that fail or hang, which get no request while there is another
@@ -28,7 +28,7 @@ type counters struct {
 // Stats returns the present figures.
 func (g *Group) Stats() Stats {
 	s := Stats{
-		Members: len(g.members), Failovers: g.counts.failovers.Load(), Hedges: g.counts.hedges.Load(),
+		Members: len(g.members) + len(g.absent), Failovers: g.counts.failovers.Load(), Hedges: g.counts.hedges.Load(),
 		HedgesRefused: g.counts.refused.Load(), ProofsFailed: g.counts.proofsFailed.Load(),
 		LookAge: time.Duration(g.counts.lookAge.Load()), Unwritten: g.answers.failures.Load(),
 	}
