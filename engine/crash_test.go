@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +40,7 @@ const crashRounds = 20
 // HYOK_TEST_CRASH_ROUNDS sets the number of rounds, HYOK_TEST_CRASH_SEED what is
 // random in them but for the instant; both are numbers.
 func TestCrash(t *testing.T) {
-	rounds, seed := envNumber(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds), envNumber(t, "HYOK_TEST_CRASH_SEED", int(time.Now().UnixNano()))
+	rounds, seed := tokentest.Number(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds), tokentest.Number(t, "HYOK_TEST_CRASH_SEED", int(time.Now().UnixNano()))
 	t.Logf("HYOK_TEST_CRASH_SEED=%d", seed)
 	r := newCrashRig(t, uint64(seed))
 	for n := range rounds {
@@ -56,19 +55,6 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	r.report()
-}
-
-func envNumber(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text, ok := os.LookupEnv(name)
-	if !ok {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // crashRig is what outlives the killed processes.

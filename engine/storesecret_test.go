@@ -1,26 +1,25 @@
 package engine_test
 
 import (
-	"bytes"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/hyok-kms/hyok/engine"
+	"github.com/hyok-kms/hyok/internal/testlog"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 )
 
 // Secrets are stored encrypted, and neither logged nor told.
 func TestSecretsStaySecret(t *testing.T) {
 	r, p := newClusterRig(t), newProxyRig(t)
-	var log lockedBuffer
+	var log testlog.Buffer
 	f := newEngine(t, r.use, p.use, func(c *engine.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
@@ -57,22 +56,4 @@ func TestSecretsStaySecret(t *testing.T) {
 	if !strings.Contains(text, "cks-") {
 		t.Error("nothing was looked at")
 	}
-}
-
-// lockedBuffer is a log that a test can read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -2,11 +2,10 @@ package softhsm_test
 
 import (
 	"context"
-	"os/signal"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hyok-kms/hyok/internal/fulldisk"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 )
@@ -15,16 +14,6 @@ import (
 // on, and when there is room again, keys are made as before. The limit of a file's
 // size fails writes as a full disk does.
 func TestTokenFolderFull(t *testing.T) {
-	signal.Ignore(syscall.SIGXFSZ)
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	limit := func(l syscall.Rlimit) {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var modules keystore.Modules
 	u := tokentest.NewToken(t, &modules)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -49,11 +38,10 @@ func TestTokenFolderFull(t *testing.T) {
 		}
 	}
 	works("before")
-	limit(syscall.Rlimit{Cur: 64, Max: before.Max})
-	defer limit(before)
+	lift := fulldisk.Limit(t, 64)
 	_ = tok.GenerateKey(ctx, "during", both) // SoftHSM2 may say that it succeeded, and has stored half of it
 	works("before")
-	limit(before)
+	lift()
 	works("before")
 	if err := tok.GenerateKey(ctx, "after", both); err != nil {
 		t.Fatal(err)

@@ -16,12 +16,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/hyok-kms/hyok/internal/sigv4"
+	"github.com/hyok-kms/hyok/internal/testlog"
 	"go.uber.org/goleak"
 )
 
@@ -41,26 +41,9 @@ type proxy struct {
 	listener *Listener
 	keys     *memKeys
 	config   Config
-	logs     *lockedBuffer
+	logs     *testlog.Buffer
 	roots    *x509.CertPool
 	seen     chan Observation
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // testConfig is one store "main" under /t1 with the key "key-1".
@@ -90,7 +73,7 @@ func startProxy(t *testing.T, change func(*Config)) *proxy {
 
 func startProxyWith(t *testing.T, change func(*Config), options *TLSOptions, roots *x509.CertPool) *proxy {
 	t.Helper()
-	p := &proxy{keys: newMemKeys("key-1"), logs: &lockedBuffer{}, roots: roots, seen: make(chan Observation, 1000)}
+	p := &proxy{keys: newMemKeys("key-1"), logs: new(testlog.Buffer), roots: roots, seen: make(chan Observation, 1000)}
 	p.config = testConfig(p.keys)
 	if change != nil {
 		change(&p.config)

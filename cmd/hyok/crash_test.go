@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,19 +23,6 @@ import (
 // otherwise.
 const crashRounds = 20
 
-func envNumber(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text, ok := os.LookupEnv(name)
-	if !ok {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
 // TestCrashOfCommands kills, by SIGKILL and at a random instant, commands that
 // change keys in tokens, the configuration and the files that it names, again and
 // again on the same tokens and folder. All that was acknowledged must be there:
@@ -47,7 +33,7 @@ func envNumber(t *testing.T, name string, otherwise int) int {
 // HYOK_TEST_CRASH_ROUNDS sets the number of rounds, HYOK_TEST_CRASH_SEED what is
 // random in them but for the instant; both are numbers.
 func TestCrashOfCommands(t *testing.T) {
-	rounds, seed := envNumber(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds), envNumber(t, "HYOK_TEST_CRASH_SEED", int(time.Now().UnixNano()))
+	rounds, seed := tokentest.Number(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds), tokentest.Number(t, "HYOK_TEST_CRASH_SEED", int(time.Now().UnixNano()))
 	t.Logf("HYOK_TEST_CRASH_SEED=%d", seed)
 	r := newCrashRig(t, uint64(seed))
 	for range rounds {

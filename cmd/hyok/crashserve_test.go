@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -27,7 +28,7 @@ import (
 //
 // HYOK_TEST_CRASH_ROUNDS sets how often each is killed.
 func TestCrashOfServe(t *testing.T) {
-	rounds := envNumber(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds) / 2
+	rounds := tokentest.Number(t, "HYOK_TEST_CRASH_ROUNDS", crashRounds) / 2
 	dir := ""
 	for range rounds {
 		dir = filepath.Join(t.TempDir(), "data")

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/hyok-kms/hyok/internal/fulldisk"
 )
 
 // again runs the test in another process, with other rights.
@@ -127,7 +127,7 @@ func TestFileTooLarge(t *testing.T) {
 	if err := put(0); err != nil {
 		t.Fatal(err)
 	}
-	lift := limitFileSize(t, 1<<20)
+	lift := fulldisk.Limit(t, 1<<20)
 	var err error
 	i := 1
 	for ; err == nil; i++ {
@@ -150,24 +150,4 @@ func TestFileTooLarge(t *testing.T) {
 	expect(t, s, want)
 	closeStore(t, s)
 	expect(t, openAt(t, path), want)
-}
-
-// limitFileSize has no file of this process grow beyond some bytes until lift is
-// called.
-func limitFileSize(t *testing.T, size uint64) (lift func()) {
-	t.Helper()
-	signal.Ignore(syscall.SIGXFSZ) // else it would end the process
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	set := func(limit syscall.Rlimit) {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lift = sync.OnceFunc(func() { set(before) })
-	t.Cleanup(lift)
-	set(syscall.Rlimit{Cur: size, Max: before.Max})
-	return lift
 }

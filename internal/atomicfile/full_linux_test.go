@@ -3,36 +3,27 @@ package atomicfile
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/hyok-kms/hyok/internal/fulldisk"
 )
 
 // Where a file cannot be written whole, the former one stays, nothing else is
 // left, and the error says why; later it works. The limit of a file's size fails a
 // write as a full disk does.
 func TestNoRoom(t *testing.T) {
-	signal.Ignore(syscall.SIGXFSZ)
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	limit := func(l syscall.Rlimit) {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
-			t.Fatal(err)
-		}
-	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hyok.yaml")
 	if err := Write(path, []byte("former")); err != nil {
 		t.Fatal(err)
 	}
 	large := make([]byte, 100_000)
-	limit(syscall.Rlimit{Cur: 10_000, Max: before.Max})
+	lift := fulldisk.Limit(t, 10_000)
 	err := Write(path, large)
 	created := Create(filepath.Join(dir, "new"), large)
-	limit(before)
+	lift()
 	if !errors.Is(err, syscall.EFBIG) || !errors.Is(created, syscall.EFBIG) {
 		t.Errorf("%v, %v", err, created)
 	}

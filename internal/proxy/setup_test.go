@@ -10,12 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/proxy"
+	"github.com/hyok-kms/hyok/internal/testlog"
 	"github.com/hyok-kms/hyok/internal/tlstest"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
@@ -34,25 +34,7 @@ type rig struct {
 	uri   keystore.URI
 	ca    *tlstest.CA
 	proxy *proxy.Proxy
-	log   *lockedBuffer
-}
-
-// lockedBuffer is a log that a test can read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log   *testlog.Buffer
 }
 
 const basicConfig = `version: 1
@@ -72,7 +54,7 @@ operations: {address: "127.0.0.1:0"}
 // newRig makes a token and writes a configuration with one key store.
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), ca: tlstest.NewCA(t), log: &lockedBuffer{}}
+	r := &rig{t: t, dir: t.TempDir(), ca: tlstest.NewCA(t), log: new(testlog.Buffer)}
 	r.uri = tokentest.NewToken(t, &modules)
 	r.token = tokentest.Open(t, &modules, tokentest.Options(r.uri))
 	tlstest.WriteFiles(t, r.dir, "server", r.ca.Issue(t, "localhost"))

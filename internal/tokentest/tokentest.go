@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -49,6 +50,21 @@ const childVariable = "HYOK_TEST_CHILD"
 // share the token folder.
 func ChildEnv(extra ...string) []string {
 	return append(append(os.Environ(), childVariable+"=1"), extra...)
+}
+
+// Number returns the number in an environment variable, by which a test can be made
+// longer or repeated.
+func Number(tb testing.TB, name string, otherwise int) int {
+	tb.Helper()
+	text, ok := os.LookupEnv(name)
+	if !ok {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		tb.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // Module returns the path of SoftHSM2's module.

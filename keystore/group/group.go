@@ -114,8 +114,7 @@ func (g *Group) now() time.Duration { return time.Since(g.epoch) }
 
 // Find returns the key with this id. One that a member is known to have costs no
 // call; another is searched for in all members at once. Errors: those of
-// [keystore.Token.Find]; [keystore.ErrKeyNotFound] only if all members that are
-// available say so and there is one.
+// [keystore.Token.Find]; [keystore.ErrKeyNotFound] only if all members say so.
 func (g *Group) Find(ctx context.Context, id string) (*Key, error) {
 	if g.single != nil {
 		k, err := g.single.Find(ctx, id)
@@ -149,8 +148,18 @@ func (g *Group) known(id string) (bool, error) {
 	return found, nil
 }
 
-// search looks for a key in all members that are available, at the same time.
+// search looks for a key in all members that can be asked.
 func (g *Group) search(ctx context.Context, id string) error {
+	return g.ask(ctx, id, func(ctx context.Context, m *member) error {
+		_, err := m.token.Find(ctx, id)
+		return err
+	})
+}
+
+// ask has all members that can be asked look for a key at the same time, until one
+// has found it. It is said not to be there only if each member says so: it may be in
+// the one that cannot be asked.
+func (g *Group) ask(ctx context.Context, id string, look func(context.Context, *member) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan error, len(g.members))
@@ -158,10 +167,7 @@ func (g *Group) search(ctx context.Context, id string) error {
 	for _, m := range g.members {
 		if m.usable() {
 			asked++
-			go func() {
-				_, err := m.token.Find(ctx, id)
-				answers <- err
-			}()
+			go func() { answers <- look(ctx, m) }()
 		}
 	}
 	err := g.unavailable(id)
@@ -169,8 +175,8 @@ func (g *Group) search(ctx context.Context, id string) error {
 		switch answer := <-answers; {
 		case answer == nil:
 			return nil
-		case n == 0 || !errors.Is(answer, keystore.ErrKeyNotFound):
-			err = answer // that a member could not be asked is the better answer: the key may be there
+		case !errors.Is(answer, keystore.ErrKeyNotFound), n == 0 && asked == len(g.members)+len(g.absent):
+			err = answer
 		}
 	}
 	return err

@@ -46,38 +46,19 @@ func (g *Group) knownKeys(id string) []*keystore.Key {
 	return keys
 }
 
-// searchVersion has the members that can be asked search for a version that none
-// is known to have, all at the same time.
+// searchVersion looks for a version that no member is known to have.
 func (g *Group) searchVersion(ctx context.Context, v versionID) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers := make(chan error, len(g.members))
-	asked := 0
-	for _, m := range g.members {
-		if m.usable() {
-			asked++
-			go func() {
-				_, _, err := m.permissions(ctx, v)
-				answers <- err
-			}()
+	err := g.ask(ctx, v.id, func(ctx context.Context, m *member) error {
+		_, _, err := m.permissions(ctx, v)
+		if errors.Is(err, keystore.ErrKeyDisabled) || errors.Is(err, keystore.ErrKeyUsage) {
+			return nil // it is there
 		}
+		return err
+	})
+	if errors.Is(err, keystore.ErrKeyNotFound) {
+		return fmt.Errorf("key store %s: %w: %w: %v", g.name, ErrVersionNotFound, keystore.ErrKeyNotFound, v)
 	}
-	failure := error(nil)
-	for range asked {
-		switch err := <-answers; {
-		case err == nil, errors.Is(err, keystore.ErrKeyDisabled), errors.Is(err, keystore.ErrKeyUsage):
-			return nil
-		case !errors.Is(err, keystore.ErrKeyNotFound):
-			failure = err
-		}
-	}
-	switch {
-	case failure != nil:
-		return failure
-	case asked < len(g.members)+len(g.absent):
-		return g.unavailable(v.id) // it may be in a member that cannot be asked
-	}
-	return fmt.Errorf("key store %s: %w: %w: %v", g.name, ErrVersionNotFound, keystore.ErrKeyNotFound, v)
+	return err
 }
 
 // do runs an operation in one of the members, beside the looks that are due.

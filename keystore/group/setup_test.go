@@ -9,12 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hyok-kms/hyok/internal/testlog"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/keystore/group"
@@ -34,7 +34,7 @@ type rig struct {
 	tokens  []*keystore.Token
 	others  []*keystore.Token // the same tokens, of another program
 	path    string            // of the known answers
-	log     *lockedBuffer
+	log     *testlog.Buffer
 	group   *group.Group
 	answers *group.Answers
 }
@@ -42,7 +42,7 @@ type rig struct {
 // newRig makes a token for each profile. The group is not open yet.
 func newRig(t *testing.T, profiles ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "answers", "store.json"), log: &lockedBuffer{}}
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "answers", "store.json"), log: new(testlog.Buffer)}
 	for i, profile := range profiles {
 		m := tokentest.NewFaulty(t)
 		if profile == "luna" {
@@ -270,24 +270,6 @@ func (r *rig) served(id string, members ...int) {
 		}
 		return len(seen) == len(members)
 	})
-}
-
-// lockedBuffer is a log that a test can read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // patient bounds what a test waits for, far above what it should take.
