@@ -116,7 +116,7 @@ func (r *revival) repair(cause error) {
 	if errors.Is(cause, ErrPINIncorrect) || !dead && r.failures < 2 || !soon && time.Since(r.reset) < resetEvery {
 		return
 	}
-	r.restart(isCode(cause, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) || dead)
+	r.restart(dead)
 }
 
 func (r *revival) restart(dead bool) {
@@ -133,12 +133,7 @@ func (r *revival) restart(dead bool) {
 // spareWorker returns a worker to try the token with: a free one of the pool, or
 // one beside it.
 func (t *Token) spareWorker() (*worker, error) {
-	select {
-	case w := <-t.idle:
-		return w, nil
-	default:
-	}
-	if w, err := t.newWorker(pooledWorker); w != nil || err != nil {
+	if w, err := t.freeWorker(); w != nil || err != nil {
 		return w, err
 	}
 	return t.newWorker(probeWorker)
@@ -170,7 +165,10 @@ func (ms *Modules) reset(m *module, dead bool) (bool, error) {
 	case !dead:
 		_ = m.ctx.Finalize() // C_Initialize tells whether it has helped
 	}
-	if err := m.ctx.Initialize(); err != nil && !isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+	switch err := m.ctx.Initialize(); {
+	case isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED):
+		return false, nil // nobody has lost anything
+	case err != nil:
 		return false, fmt.Errorf("initialize the PKCS#11 module %s again: %w", m.path, err)
 	}
 	m.resets.Add(1)

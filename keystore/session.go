@@ -50,10 +50,10 @@ const (
 	callAbandoned       // by the caller: nobody takes the result
 )
 
-// do runs one operation on a pooled session. When the session turns out to be
-// lost or doubtful, run runs once more on a new one, so it must be repeatable. When ctx ends
-// first, do returns its error and run goes on alone: what run writes must not be
-// read then, and what it reads must belong to it.
+// do runs one operation on a pooled session. When the session turns out to be lost or
+// doubtful, run runs once more on a new one, so it must be repeatable. When ctx ends
+// first, do returns its error and run goes on alone: what run writes must not be read
+// then, and what it reads must belong to it.
 func (t *Token) do(ctx context.Context, run func(*worker) error) error {
 	return t.doThen(ctx, run, func() {})
 }
@@ -173,15 +173,20 @@ func (t *Token) acquire(ctx context.Context) (*worker, error) {
 	if err := t.refusal(); err != nil {
 		return nil, err
 	}
+	if w, err := t.freeWorker(); w != nil || err != nil {
+		return w, err
+	}
+	return t.waitIdle(ctx)
+}
+
+// freeWorker returns a worker of the pool that is free or new, nil if there is none.
+func (t *Token) freeWorker() (*worker, error) {
 	select {
 	case w := <-t.idle:
 		return w, nil
 	default:
+		return t.newWorker(pooledWorker)
 	}
-	if w, err := t.newWorker(pooledWorker); w != nil || err != nil {
-		return w, err
-	}
-	return t.waitIdle(ctx)
 }
 
 // waitIdle waits for a worker as long as waitFor says, or as ctx lasts if nothing
@@ -233,7 +238,7 @@ func (t *Token) newWorker(kind workerKind) (*worker, error) {
 	switch {
 	case t.life.closed:
 		return nil, t.closedError()
-	case pooled && t.life.workers >= t.sessions.limit+int(min(t.sessions.stuckPooled.Load(), t.sessions.spare)):
+	case pooled && t.life.workers >= t.sessions.allowed():
 		return nil, nil
 	case pooled:
 		t.life.workers++
@@ -294,7 +299,7 @@ func (w *worker) release() {
 	}
 	t := w.t
 	t.life.mu.Lock()
-	surplus := !t.life.closed && t.life.workers > t.sessions.limit+int(min(t.sessions.stuckPooled.Load(), t.sessions.spare))
+	surplus := !t.life.closed && t.life.workers > t.sessions.allowed()
 	if surplus {
 		t.life.workers--
 	}

@@ -376,6 +376,9 @@ type sessionCount struct {
 	stuckPooled, stuckKeepers atomic.Int32 // of those that are stuck
 }
 
+// allowed returns how many workers the pool may have: more while some hang.
+func (c *sessionCount) allowed() int { return c.limit + int(min(c.stuckPooled.Load(), c.spare)) }
+
 // took notes how long a call took.
 func (c *sessionCount) took(kind workerKind, d time.Duration) {
 	const smoothing = 8

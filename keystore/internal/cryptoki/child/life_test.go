@@ -21,6 +21,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hyok-kms/hyok/internal/testlog"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki/child"
@@ -302,24 +303,6 @@ func TestPIN(t *testing.T) {
 	must(t, m.Login(s, pkcs11.CKU_USER, asked))
 }
 
-// buffer is a log.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // prate writes much and ends.
 func prate([]string) error {
 	fmt.Fprintln(os.Stderr, "the first line")
@@ -332,7 +315,7 @@ func prate([]string) error {
 
 // What the process writes is logged, as far as it is not too much.
 func TestStandardError(t *testing.T) {
-	var log buffer
+	var log testlog.Buffer
 	c := config(tokentest.Module(t), commandPrate)
 	c.Log = slog.New(slog.NewTextHandler(&log, nil))
 	gone(t, child.New(c).Initialize(), "exit status 1")
