@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+	"golang.org/x/time/rate"
 )
 
 // A search of a token walks all of its objects (SoftHSM2 takes a quarter of a
@@ -57,6 +58,7 @@ type keyIndex struct {
 	took     time.Duration // how long it took; guarded by mu
 	scanned  bool          // it succeeded; guarded by mu
 	stale    bool          // a key was forgotten since the last search began; guarded by mu
+	early    *rate.Limiter // of searches within minScanGap of the last one
 }
 
 // scan is one search of the token.
@@ -67,7 +69,8 @@ type scan struct {
 }
 
 const (
-	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids
+	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids, but for
+	earlyScans      = 5                      // so many at once: a key that was just made is asked for at once
 	scanShare       = 20                     // searches for unknown ids take at most 1/20 of the time
 	rescanShare     = 100                    // background searches take at most 1/100 of it
 	scanTimeout     = time.Minute
@@ -80,7 +83,16 @@ const (
 // searches take at most a hundredth of the time.
 const SearchInterval = 10 * time.Second
 
-func (x *keyIndex) init() { x.keys.Store(&map[string]*Key{}) }
+func (x *keyIndex) init() {
+	x.keys.Store(&map[string]*Key{})
+	x.early = rate.NewLimiter(rate.Every(minScanGap), earlyScans)
+}
+
+// due reports whether it is time for another search for an unknown id. mu is held.
+func (x *keyIndex) due(now time.Duration) bool {
+	since := now - x.ended
+	return !x.scanned || x.stale || since >= scanShare*x.took && (since >= minScanGap || x.early.Allow())
+}
 
 func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 
@@ -189,7 +201,7 @@ func (t *Token) search(asked time.Duration, force bool) (*scan, error) {
 	if x.scanning != nil {
 		return x.scanning, nil
 	}
-	if !force && x.scanned && !x.stale && t.clock()-x.ended < max(minScanGap, scanShare*x.took) {
+	if !force && !x.due(t.clock()) {
 		return nil, nil
 	}
 	s := &scan{done: make(chan struct{}), began: max(t.clock(), asked)}

@@ -106,6 +106,23 @@ func TestUnknownIDsAreCheap(t *testing.T) {
 	})
 }
 
+// A key that another program has just made is found at the first request for it, also
+// if others were searched for a moment before.
+func TestNewKeyIsFoundAtOnce(t *testing.T) {
+	tok, u := newToken(t)
+	another := tokentest.Open(t, &modules, tokentest.Options(u))
+	for i := range 2 {
+		if _, err := tok.Find(patient(t), fmt.Sprintf("unknown-%d", i)); !errors.Is(err, keystore.ErrKeyNotFound) {
+			t.Fatal(err)
+		}
+		id := fmt.Sprintf("new-%d", i)
+		generate(t, another, id, both)
+		if _, err := tok.Find(patient(t), id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSessionLimit(t *testing.T) {
 	for _, c := range []struct {
 		token, configured, pool, all int // all: with the copy keeper's, an administrator's and a vault's
