@@ -50,12 +50,17 @@ func TestChildIsKilled(t *testing.T) {
 	tok, _, u := newFaulty(t, "softhsm2", nil, sessions(4), background, isolated)
 	generate(t, tok, "k", both)
 	w := newWitness(t, u)
+	// Others in use, so that handles of one process name other keys in the next.
+	for i := range 8 {
+		generate(t, tok, fmt.Sprintf("other-%d", i), both)
+	}
 	ctx, stop := context.WithCancel(patient(t))
 	var users sync.WaitGroup
 	for range 4 {
 		users.Go(func() {
 			for ctx.Err() == nil {
 				w.check(patient(t), t, tok)
+				w.checkOthers(t, tok)
 				seal(t, otherKey, "p", "")
 			}
 		})
@@ -83,6 +88,29 @@ func TestChildIsKilled(t *testing.T) {
 	eventually(t, "no process is left", func() bool { return len(children(t)) == 0 })
 }
 
+// checkOthers encrypts under the other keys, each of which must open its own.
+func (w *witness) checkOthers(t *testing.T, tok *keystore.Token) {
+	for i := range 8 {
+		id := fmt.Sprintf("other-%d", i)
+		k, err := tok.Find(patient(t), id)
+		if err != nil {
+			continue
+		}
+		sealed, err := k.Encrypt(patient(t), 1, []byte(id), nil)
+		if err != nil {
+			continue
+		}
+		known, err := w.tok.Find(patient(t), id)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if text, err := known.Decrypt(patient(t), 1, sealed, nil); err != nil || string(text) != id {
+			t.Errorf("%s was encrypted under another key: %v", id, err)
+		}
+	}
+}
+
 // A call that hangs for good costs the process of the module, and no more.
 func TestChildHangs(t *testing.T) {
 	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(2), isolated)
@@ -97,6 +125,12 @@ func TestChildHangs(t *testing.T) {
 	if !w.check(patient(t), t, tok) {
 		t.Error("it does not serve")
 	}
+	// All calls, in the next process as well: it is started anew while they hang.
+	m.Set(t, "hang C_EncryptInit,C_Login")
+	before := tok.Stats().Resets
+	eventually(t, "another process is in its place", func() bool { w.check(soon(t), t, tok); return tok.Stats().Resets > before })
+	m.Set(t)
+	eventually(t, "the token is back", func() bool { return tok.Available() && w.check(patient(t), t, tok) })
 	m.Set(t, "hang any")
 	closing := soon(t)
 	for range 3 {

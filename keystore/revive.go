@@ -94,8 +94,7 @@ func (r *revival) test() error {
 // hanging is what follows a test that hangs.
 func (r *revival) hanging() {
 	r.patience = min(2*r.patience, mostPatience)
-	isolated := r.t.module.isolated()
-	if isolated == nil {
+	if r.t.module.isolated() == nil {
 		return
 	}
 	r.patience = revivePatience // a process that hangs for good is ended, and its calls with it
@@ -104,9 +103,8 @@ func (r *revival) hanging() {
 	}
 	r.kill = min(2*r.kill, mostKillWait)
 	r.t.log.Error("the process of the module hangs and is ended", "hung_ms", time.Since(r.moved).Milliseconds())
-	isolated.Kill()
-	r.moved = time.Now()
 	r.restart(true)
+	r.moved = time.Now()
 }
 
 // repair has the module start anew where that may help.

@@ -162,3 +162,45 @@ func TestCheck(t *testing.T) {
 		t.Errorf("a PIN file that everybody can read: %v", err)
 	}
 }
+
+// A PIN that the token has refused is tried again when somebody reloads, and not
+// before.
+func TestReloadRetriesThePIN(t *testing.T) {
+	r := newRig(t)
+	m := tokentest.NewFaulty(t)
+	u := m.Token(t, &modules)
+	r.uri.Token, r.uri.ModulePath = u.Token, m.Path
+	r.configure(basicConfig)
+	u.ModulePath = tokentest.Module(t)
+	if err := tokentest.Open(t, &modules, tokentest.Options(u)).GenerateKey(patient(t), "k", both); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	encrypt := func() error {
+		_, err := r.client().Encrypt(patient(t), "k", encryptRequest("p", ""))
+		return err
+	}
+	if err := encrypt(); err != nil {
+		t.Fatal(err)
+	}
+	m.Set(t, "lose-sessions 1", "fail C_Login 0xa0")
+	before := m.Count(t, "C_Login")
+	for range 20 {
+		if err := encrypt(); err == nil {
+			t.Fatal("it encrypts without a login")
+		}
+	}
+	m.Set(t)
+	for range 20 {
+		if err := encrypt(); err == nil {
+			t.Fatal("the PIN was tried again")
+		}
+	}
+	if n := m.Count(t, "C_Login") - before; n != 1 {
+		t.Errorf("the PIN was tried %d times", n)
+	}
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it serves", func() bool { return encrypt() == nil })
+}
