@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyok-kms/hyok/internal/proxy"
 	"github.com/hyok-kms/hyok/internal/tlstest"
+	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/xks"
 )
 

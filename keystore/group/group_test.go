@@ -122,6 +122,9 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 	r.fell(0)
 	eventually(t, "it has left", func() bool { return r.group.Stats().Usable == 1 })
 	r.served("k", 1)
+	if _, err := r.group.Find(patient(t), "nobody"); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("a key that may be in the member that is away: %v", err)
+	}
 	r.heal(0)
 	r.served("k", 0, 1)
 	r.fell(0)
