@@ -109,7 +109,7 @@ func (t *Token) create(ctx context.Context, drafts []*draft, progress func(int),
 	n := made.end()
 	switch {
 	case err == nil:
-		return t.refresh(ctx, true)
+		return t.refresh(ctx)
 	case n == 0:
 		return err
 	case ctx.Err() != nil:

@@ -54,11 +54,10 @@ type keyIndex struct {
 
 	mu       sync.Mutex
 	scanning *scan         // the search that is running; guarded by mu
-	ended    time.Duration // token clock at the end of the last search; guarded by mu
-	took     time.Duration // how long it took; guarded by mu
+	took     time.Duration // how long the last search took; guarded by mu
 	scanned  bool          // it succeeded; guarded by mu
-	stale    bool          // a key was forgotten since the last search began; guarded by mu
-	early    *rate.Limiter // of searches within minScanGap of the last one
+	stale    bool          // a key was forgotten since it began; guarded by mu
+	unknown  *rate.Limiter // of searches for unknown ids; its limit is set under mu
 }
 
 // scan is one search of the token.
@@ -69,9 +68,9 @@ type scan struct {
 }
 
 const (
-	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids, but for
-	earlyScans      = 5                      // so many at once: a key that was just made is asked for at once
-	scanShare       = 20                     // searches for unknown ids take at most 1/20 of the time
+	minScanGap      = 200 * time.Millisecond // between two searches for unknown ids, and
+	scanShare       = 20                     // they take at most 1/20 of the time; but for
+	scanBurst       = 5                      // so many at once: a key that was just made is asked for at once
 	rescanShare     = 100                    // background searches take at most 1/100 of it
 	scanTimeout     = time.Minute
 	reservedPrefix  = "hyok." // labels of hyok's own keys, which are no external keys
@@ -85,14 +84,11 @@ const SearchInterval = 10 * time.Second
 
 func (x *keyIndex) init() {
 	x.keys.Store(&map[string]*Key{})
-	x.early = rate.NewLimiter(rate.Every(minScanGap), earlyScans)
+	x.unknown = rate.NewLimiter(rate.Every(minScanGap), scanBurst)
 }
 
-// due reports whether it is time for another search for an unknown id. mu is held.
-func (x *keyIndex) due(now time.Duration) bool {
-	since := now - x.ended
-	return !x.scanned || x.stale || since >= scanShare*x.took && (since >= minScanGap || x.early.Allow())
-}
+// due reports whether there may be another search for an unknown id. mu is held.
+func (x *keyIndex) due() bool { return !x.scanned || x.stale || x.unknown.Allow() }
 
 func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 
@@ -143,24 +139,38 @@ func (t *Token) Has(id string) bool {
 	return ok && !isReserved(id)
 }
 
-// locate returns a key that has a version (0: any) after a search (see refresh);
-// it may be ambiguous.
+// locate returns a key that has a version (0: any) after a search: if forced, after
+// one that began after the call; else it is said not to be there only after such
+// a one, or if none is due. The key may be ambiguous.
 func (t *Token) locate(ctx context.Context, id string, number uint32, force bool) (*Key, error) {
+	asked := t.clock()
 	for {
-		if err := t.refresh(ctx, force); err != nil {
+		s, err := t.search(asked, force)
+		if err != nil {
 			return nil, err
+		}
+		// A search that had begun before may have passed the object by before it
+		// was made or changed.
+		sure := true
+		if s != nil {
+			if err := t.awaitSearch(ctx, s); err != nil {
+				return nil, err
+			}
+			if sure = s.began >= asked; sure && s.err != nil {
+				return nil, s.err
+			}
 		}
 		x := &t.index
 		x.mu.Lock()
 		k, ok := x.load()[id]
 		stale := x.stale || x.scanning != nil // which somebody began who has found it gone
 		x.mu.Unlock()
-		if ok && !k.partial && (number == 0 || k.version(number) != nil) {
+		switch {
+		case (sure || !force) && ok && !k.partial && (number == 0 || k.version(number) != nil):
 			return k, nil
-		}
 		// Whoever found its handle invalid meanwhile has taken it away: that it
 		// is not in the index says nothing then.
-		if !stale {
+		case sure && !stale:
 			return nil, t.notFound(id)
 		}
 	}
@@ -170,30 +180,35 @@ func (t *Token) notFound(id string) error {
 	return fmt.Errorf("token %s: %w: %s", t.name, ErrKeyNotFound, printable(id))
 }
 
-// refresh brings the index up to date. Unless forced it does nothing when the
-// last search is fresh; forced it waits for a search that began after the call.
-func (t *Token) refresh(ctx context.Context, force bool) error {
+// refresh waits for a search that began after the call.
+func (t *Token) refresh(ctx context.Context) error {
 	asked := t.clock()
 	for {
-		s, err := t.search(asked, force)
-		if s == nil || err != nil {
+		s, err := t.search(asked, true)
+		if err != nil {
 			return err
 		}
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return fmt.Errorf("token %s: the search for keys takes longer: %w", t.name, ctx.Err())
+		if err := t.awaitSearch(ctx, s); err != nil {
+			return err
 		}
-		// A search that had begun before may have passed the object by before it
-		// changed.
-		if s.began >= asked || s.err == nil && !force {
+		if s.began >= asked {
 			return s.err
 		}
 	}
 }
 
-// search returns the search to wait for, starting one if none runs, or nil if
-// the index is good as it is.
+// awaitSearch waits for the end of a search, whose error is then valid.
+func (t *Token) awaitSearch(ctx context.Context, s *scan) error {
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("token %s: the search for keys takes longer: %w", t.name, ctx.Err())
+	}
+}
+
+// search returns the search to wait for, starting one if none runs; nil if none is
+// due and it is not forced.
 func (t *Token) search(asked time.Duration, force bool) (*scan, error) {
 	x := &t.index
 	x.mu.Lock()
@@ -201,7 +216,7 @@ func (t *Token) search(asked time.Duration, force bool) (*scan, error) {
 	if x.scanning != nil {
 		return x.scanning, nil
 	}
-	if !force && !x.due(t.clock()) {
+	if !force && !x.due() {
 		return nil, nil
 	}
 	s := &scan{done: make(chan struct{}), began: max(t.clock(), asked)}
@@ -221,8 +236,8 @@ func (t *Token) runScan(s *scan) {
 	x := &t.index
 	x.mu.Lock()
 	x.scanning = nil
-	x.ended = t.clock()
-	x.took = x.ended - s.began
+	x.took = t.clock() - s.began
+	x.unknown.SetLimit(rate.Every(max(minScanGap, scanShare*x.took)))
 	x.scanned = s.err == nil
 	x.mu.Unlock()
 	close(s.done)
@@ -232,7 +247,7 @@ func (t *Token) runScan(s *scan) {
 // other processes make or delete are noticed without a request for them.
 func (t *Token) keepIndex(ctx context.Context) {
 	for {
-		if err := t.refresh(ctx, true); err != nil && ctx.Err() == nil {
+		if err := t.refresh(ctx); err != nil && ctx.Err() == nil {
 			t.log.Error("the search for keys failed", "error", err)
 		}
 		t.index.mu.Lock()
@@ -247,7 +262,7 @@ func (t *Token) keepIndex(ctx context.Context) {
 }
 
 // Refresh searches the token now.
-func (t *Token) Refresh(ctx context.Context) error { return t.refresh(ctx, true) }
+func (t *Token) Refresh(ctx context.Context) error { return t.refresh(ctx) }
 
 // object is what the index needs to know of a token object.
 type object struct {

@@ -7,7 +7,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 func TestMarkRoundTrip(t *testing.T) {
@@ -63,7 +66,7 @@ func TestForgottenKeyIsSearchedFor(t *testing.T) {
 	tok.life.closed = true // shows that a search would start, and starts none
 	v := &version{number: 1, handle: 5}
 	tok.index.keys.Store(&map[string]*Key{"k": {token: tok, id: "k", versions: []*version{v}}})
-	tok.index.scanned, tok.index.ended, tok.index.took = true, tok.clock(), time.Hour
+	tok.index.scanned, tok.index.unknown = true, rate.NewLimiter(0, 0)
 	if _, err := tok.search(tok.clock(), false); err != nil {
 		t.Fatalf("a fresh index was searched again: %v", err)
 	}
@@ -71,4 +74,30 @@ func TestForgottenKeyIsSearchedFor(t *testing.T) {
 	if _, err := tok.search(tok.clock(), false); !errors.Is(err, ErrClosed) {
 		t.Errorf("no search after a key was forgotten: %v", err)
 	}
+}
+
+// A search that had begun before somebody asks may have passed the key by before it
+// was made: it is not said to be missing on its word.
+func TestKeyMadeDuringASearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tok := &Token{name: "t", epoch: time.Now()}
+		tok.index.init()
+		tok.life.closed = true // shows that a search would start, and starts none
+		s := &scan{began: tok.clock(), done: make(chan struct{})}
+		tok.index.scanned, tok.index.scanning = true, s
+		time.Sleep(time.Millisecond) // of the bubble's clock
+		found := make(chan error, 1)
+		go func() {
+			_, err := tok.Find(t.Context(), "k")
+			found <- err
+		}()
+		synctest.Wait()
+		tok.index.mu.Lock()
+		tok.index.scanning = nil
+		tok.index.mu.Unlock()
+		close(s.done)
+		if err := <-found; !errors.Is(err, ErrClosed) {
+			t.Errorf("no search after the one that was running: %v", err)
+		}
+	})
 }

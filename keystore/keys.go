@@ -310,7 +310,7 @@ func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error 
 	if err != nil {
 		return err
 	}
-	return t.refresh(ctx, true)
+	return t.refresh(ctx)
 }
 
 // aesTemplate returns the attributes of an AES-256 key.

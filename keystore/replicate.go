@@ -62,7 +62,7 @@ func Replicate(ctx context.Context, from, to *Token, id string, o ReplicateOptio
 	done, err := r.run(ctx)
 	err = errors.Join(err, r.end(ctx))
 	if slices.ContainsFunc(done, func(d Replicated) bool { return d.Made }) {
-		err = errors.Join(err, to.refresh(ctx, true))
+		err = errors.Join(err, to.refresh(ctx))
 	}
 	return done, err
 }

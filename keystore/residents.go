@@ -219,7 +219,7 @@ func (v *Vault) Residents(ctx context.Context) ([]string, error) {
 	if v.closed.Load() {
 		return nil, fmt.Errorf("vault %s: %w", v.name, ErrClosed)
 	}
-	if err := v.t.refresh(ctx, true); err != nil {
+	if err := v.t.refresh(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.t.pass(ctx, v.residents.searching); err != nil {

@@ -107,9 +107,10 @@ func TestUnknownIDsAreCheap(t *testing.T) {
 }
 
 // A key that another program has just made is found at the first request for it, also
-// if others were searched for a moment before.
+// if others were searched for a moment before and searches take long.
 func TestNewKeyIsFoundAtOnce(t *testing.T) {
-	tok, u := newToken(t)
+	tok, m, u := newFaulty(t, "softhsm2", nil)
+	m.Set(t, "delay C_FindObjects 50")
 	another := tokentest.Open(t, &modules, tokentest.Options(u))
 	for i := range 2 {
 		if _, err := tok.Find(patient(t), fmt.Sprintf("unknown-%d", i)); !errors.Is(err, keystore.ErrKeyNotFound) {
