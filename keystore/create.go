@@ -158,6 +158,7 @@ func (w *worker) removeTwins(drafts []*draft, before []object, made *tally) erro
 	for _, d := range drafts {
 		known[d.made] = object{handle: d.made, label: d.id, ckaID: d.mark.bytes()}
 	}
+	w.t.noticeChanges()
 	after, err := w.objectsOf(drafts, known)
 	if err != nil {
 		return fmt.Errorf("look whether another process made the same: %w", err)

@@ -3,6 +3,8 @@ package keystore
 import (
 	"context"
 	"fmt"
+
+	"github.com/hyok-kms/hyok/softhsm"
 )
 
 // gate lets searches of a token run side by side, and each call that makes,
@@ -60,6 +62,23 @@ func (t *Token) enterChange(ctx context.Context) error {
 }
 
 func (t *Token) leaveChange() { t.giveBack(cap(t.gate.passes)) }
+
+// leaveChanged is leaveChange for one that may have made or destroyed a token object.
+func (t *Token) leaveChanged() {
+	t.noticeChanges()
+	t.leaveChange()
+}
+
+// noticeChanges has the module notice what other processes changed until now, also
+// if it has made or destroyed token objects itself meanwhile.
+func (t *Token) noticeChanges() {
+	if !t.profile.MissesChanges {
+		return
+	}
+	if err := softhsm.Reindex(t.info.Serial); err != nil {
+		t.log.Warn("keys that other processes make may not be noticed", "error", err)
+	}
+}
 
 func (t *Token) giveBack(passes int) {
 	for range passes {

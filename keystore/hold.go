@@ -57,7 +57,7 @@ func (h *held) end(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		err := <-h.w.ended
-		h.t.leaveChange()
+		h.t.leaveChanged()
 		ended <- err
 	}()
 	select {

@@ -122,7 +122,7 @@ func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape)
 			out = m
 		}
 		return err
-	}, v.t.leaveChange, nil)
+	}, v.t.leaveChanged, nil)
 	if err != nil {
 		return Material{}, fmt.Errorf("key %s: %w", id, err) // the call may still write to out
 	}

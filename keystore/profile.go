@@ -50,6 +50,9 @@ type Profile struct {
 	// HalfKeys: a process that is killed while the token makes a key may leave a
 	// part of it.
 	HalfKeys bool
+	// MissesChanges: after a change of its own the module does not notice those that
+	// other processes made since it last looked, see softhsm.Reindex.
+	MissesChanges bool
 	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
 	BadTag []uint
 	// Unclear lists return values of C_Decrypt that mean a wrong tag or a sick
@@ -71,7 +74,7 @@ func clearCodes() []uint {
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
-		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},

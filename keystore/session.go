@@ -99,7 +99,7 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 	}
 	leave := func() {
 		drop()
-		t.leaveChange()
+		t.leaveChanged()
 	}
 	w, err := t.newWorker(adminWorker)
 	if err != nil {

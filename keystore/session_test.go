@@ -378,3 +378,20 @@ func verifySignature(t *testing.T, pair *keystore.KeyPair) {
 		t.Errorf("public key of type %T", public)
 	}
 }
+
+// SoftHSM2 forgets what another program has changed when it makes an object itself:
+// a key must be found all the same.
+func TestNewKeyIsFoundAfterAnOwnChange(t *testing.T) {
+	for made, spec := range map[string]keystore.Spec{"generated": keystore.SpecAES256, "copied": keystore.SpecRSA2048} {
+		t.Run(made, func(t *testing.T) {
+			v, tok, u := newVault(t)
+			foreign(t, u, "made-elsewhere", "01")
+			if _, err := v.GenerateResident(patient(t), "a", spec); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tok.Find(patient(t), "made-elsewhere"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 )
@@ -102,10 +101,8 @@ func keep(path string) (restored bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }() // gives up the lock
-	// SoftHSM2 has the same lock while it writes, so what is not whole now will
-	// never be.
-	if err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}); err != nil {
-		return false, fmt.Errorf("lock: %w", err)
+	if err := lock(f); err != nil {                      // what is not whole then will never be
+		return false, err
 	}
 	now, err := io.ReadAll(f)
 	if err != nil {
