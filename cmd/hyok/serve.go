@@ -220,6 +220,9 @@ func (f *serveFlags) announce(w io.Writer, c *config.Config, p *proxy.Proxy) err
 		}
 		fmt.Fprintf(&b, "AWS KMS API: %s://%s (identities in %s)\n", scheme, reachable(addr), c.KMS.IdentitiesFile)
 	}
+	for _, err := range p.Unopened() {
+		fmt.Fprintf(&b, "Not there yet, and looked for every two seconds: %v\n", err)
+	}
 	if addr := p.OperationsAddress(); addr != nil {
 		fmt.Fprintf(&b, "Metrics and probes: http://%s/metrics, /readyz\n", reachable(addr))
 	}

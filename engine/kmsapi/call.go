@@ -99,6 +99,9 @@ func (c *call) serve(h *Handler) *failure {
 	api := c.identity.clients.get(c.region, func(region string) engine.API {
 		return c.state.Client(region, c.identity.caller)
 	})
+	if api == nil {
+		return &failure{codeTimeout, "The token of this KMS cannot be used yet. The request can be tried again.", http.StatusServiceUnavailable, nil}
+	}
 	ctx, cancel := context.WithTimeout(engine.WithRequestID(c.r.Context(), c.id), c.state.Deadline)
 	defer cancel()
 	if err := c.op.serve(ctx, api, c); err != nil {

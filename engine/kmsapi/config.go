@@ -28,7 +28,8 @@ type Config struct {
 	// many goroutines at once, and so is the API that it returns, which is kept
 	// for the caller's next requests. Once an operation has returned, nothing
 	// else may use its input, nor the plaintexts and shared secrets of its
-	// output: the handler wipes them.
+	// output: the handler wipes them. While it returns nil, the KMS cannot serve
+	// yet: operations are answered with DependencyTimeoutException.
 	Client func(region string, caller engine.Caller) engine.API
 	// Deadline bounds the work on a request once its body is here. Default 8 s,
 	// so that an answer still fits in the 10 s that a listener takes to write.

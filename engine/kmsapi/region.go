@@ -52,7 +52,8 @@ type clients struct {
 	byRegion atomic.Pointer[map[string]engine.API] // replaced, never changed
 }
 
-// get returns the API for the Region, and keeps it if make had to make it.
+// get returns the API for the Region, and keeps it if make had to make it; nil if
+// make returns that.
 func (c *clients) get(region string, make func(region string) engine.API) engine.API {
 	current := c.byRegion.Load()
 	if current != nil {
@@ -62,6 +63,9 @@ func (c *clients) get(region string, make func(region string) engine.API) engine
 	}
 	region = strings.Clone(region) // it is part of a request's header
 	api := make(region)
+	if api == nil {
+		return nil
+	}
 	next := map[string]engine.API{region: api}
 	if current != nil && len(*current) < maxClients {
 		maps.Copy(next, *current)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/hyok-kms/hyok/engine"
 	"github.com/hyok-kms/hyok/engine/kmsapi"
@@ -27,62 +28,82 @@ const kmsFile = "kms.db"
 type kmsDoor struct {
 	settings  config.KMS // that it was opened by
 	tokens    []config.Token
-	token     *keystore.Token
-	vault     *keystore.Vault
-	store     *store.SQLite
-	engine    *engine.Engine
 	handler   *kmsapi.Handler
 	proxies   *http.Client
 	transport *proxyTransport // of proxies
+
+	// room is what is behind the door; nil while its token is missing. It is
+	// stored once, by Start or lookForMissing.
+	room atomic.Pointer[kmsRoom]
 }
 
-// openKMS opens the embedded KMS that c configures.
-func (p *Proxy) openKMS(ctx context.Context, c *config.Config) (d *kmsDoor, err error) {
-	d = &kmsDoor{settings: *c.KMS, tokens: c.Tokens}
+// kmsRoom is an engine and what it stands on.
+type kmsRoom struct {
+	token  *keystore.Token
+	vault  *keystore.Vault
+	store  *store.SQLite
+	engine *engine.Engine
+}
+
+// openDoor makes the front of the embedded KMS that c configures.
+func (p *Proxy) openDoor(c *config.Config) (*kmsDoor, error) {
+	transport, err := newProxyTransport(c.KMS.ProxyCA)
+	if err != nil {
+		return nil, fmt.Errorf("the embedded KMS: %w", err)
+	}
+	d := &kmsDoor{settings: *c.KMS, tokens: c.Tokens, transport: transport, proxies: &http.Client{Transport: transport}}
+	if d.handler, err = kmsapi.NewHandler(d.handlerConfig(p, c)); err != nil {
+		return nil, fmt.Errorf("the embedded KMS: %w", err)
+	}
+	return d, nil
+}
+
+// openRoom opens the embedded KMS behind its door. [keystore.MayPass] tells of its
+// error whether the token is to blame.
+func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err error) {
+	r := &kmsRoom{}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, d.close(ctx)))
-			d = nil
+			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, r.close(ctx)))
 		}
 	}()
 	options, err := TokenOptions(c, c.Token(c.KMS.Token), p.log)
 	if err != nil {
-		return d, err
+		return err
 	}
 	options.Name += "/kms" // the XKS proxy may have the same token open
 	options.Background = true
-	if d.token, err = keystore.Open(ctx, p.modules, options); err != nil {
-		return d, err
+	patience, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	if r.token, err = keystore.Open(patience, p.modules, options); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(c.KMS.Data, 0o700); err != nil {
-		return d, fmt.Errorf("make its folder: %w", err)
+		return fmt.Errorf("make its folder: %w", err)
 	}
-	if d.store, err = store.OpenSQLite(ctx, filepath.Join(c.KMS.Data, kmsFile), p.log); err != nil {
-		return d, err
+	if r.store, err = store.OpenSQLite(ctx, filepath.Join(c.KMS.Data, kmsFile), p.log); err != nil {
+		return err
 	}
-	used, err := hasRecords(ctx, d.store)
+	used, err := hasRecords(ctx, r.store)
 	if err != nil {
-		return d, err
+		return err
 	}
-	if d.vault, err = d.token.OpenVault(ctx, keystore.VaultOptions{Name: c.KMS.Vault, CacheSize: c.KMS.Cache, Existing: used}); err != nil {
-		return d, err
+	if r.vault, err = r.token.OpenVault(patience, keystore.VaultOptions{Name: c.KMS.Vault, CacheSize: c.KMS.Cache, Existing: used}); err != nil {
+		return err
 	}
-	if d.transport, err = newProxyTransport(c.KMS.ProxyCA); err != nil {
-		return d, err
-	}
-	d.proxies = &http.Client{Transport: d.transport}
 	clusters, err := p.clusters(c)
 	if err != nil {
-		return d, err
+		return err
 	}
-	d.engine, err = engine.Open(ctx, engine.Config{
-		Store: d.store, Token: d.token, Vault: d.vault, Clusters: clusters, Proxies: d.proxies, Logger: p.log,
+	r.engine, err = engine.Open(ctx, engine.Config{
+		Store: r.store, Token: r.token, Vault: r.vault, Clusters: clusters, Proxies: d.proxies, Logger: p.log,
 	})
 	if err != nil {
-		return d, err
+		return err
 	}
-	d.handler, err = kmsapi.NewHandler(d.handlerConfig(p, c))
-	return d, err
+	d.room.Store(r)
+	p.metrics.WatchKMS(r.vault.Stats, r.engine.Broken, r.engine.HoldsBack)
+	return nil
 }
 
 // hasRecords reports whether a store was used before.
@@ -98,7 +119,12 @@ func hasRecords(ctx context.Context, s store.Store) (bool, error) {
 // handlerConfig translates what the front of the KMS needs.
 func (d *kmsDoor) handlerConfig(p *Proxy, c *config.Config) kmsapi.Config {
 	k := kmsapi.Config{
-		Client:   func(region string, caller engine.Caller) engine.API { return d.engine.Client(region, caller) },
+		Client: func(region string, caller engine.Caller) engine.API {
+			if r := d.room.Load(); r != nil {
+				return r.engine.Client(region, caller)
+			}
+			return nil
+		},
 		Deadline: c.KMS.Deadline, MaxInFlight: c.KMS.MaxInFlight, Observe: p.metrics.ObserveKMS, Logger: p.log,
 	}
 	for _, id := range c.KMS.Identities {
@@ -184,33 +210,40 @@ func (d *kmsDoor) sameTokens(c *config.Config) bool {
 	return true
 }
 
-// close closes what is open, in the order in which it stands on each other.
+// close closes what is behind the door.
 func (d *kmsDoor) close(ctx context.Context) error {
+	d.proxies.CloseIdleConnections()
+	if r := d.room.Load(); r != nil {
+		return r.close(ctx)
+	}
+	return nil
+}
+
+// close closes what is open, in the order in which it stands on each other.
+func (r *kmsRoom) close(ctx context.Context) error {
 	var errs []error
-	if d.engine != nil {
-		errs = append(errs, d.engine.Close(ctx))
+	if r.engine != nil {
+		errs = append(errs, r.engine.Close(ctx))
 	}
-	if d.proxies != nil {
-		d.proxies.CloseIdleConnections()
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
 	}
-	if d.store != nil {
-		errs = append(errs, d.store.Close())
+	if r.vault != nil {
+		errs = append(errs, r.vault.Close())
 	}
-	if d.vault != nil {
-		errs = append(errs, d.vault.Close())
-	}
-	if d.token != nil {
-		errs = append(errs, d.token.Close(ctx))
+	if r.token != nil {
+		errs = append(errs, r.token.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// KMS returns the embedded KMS, nil if it is not configured.
-func (p *Proxy) KMS() *engine.Engine {
+// kmsRoom returns the embedded KMS, nil if it is not configured or its token is
+// missing.
+func (p *Proxy) kmsRoom() *kmsRoom {
 	if p.kms == nil {
 		return nil
 	}
-	return p.kms.engine
+	return p.kms.room.Load()
 }
 
 // KMSAddresses returns where the KMS listeners accept connections.

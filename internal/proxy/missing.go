@@ -2,46 +2,28 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"time"
 
-	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/keystore"
 )
 
-// A proxy starts without tokens that do not answer, if each key store has another
-// one, and looks for them until they are there: a dead member of a group must not
-// keep the others from serving after a restart.
+// A proxy starts without the tokens that do not answer, and looks for them until
+// they are there: after a restart a dead token must neither keep the others from
+// serving, nor, if it is the only one, need somebody who starts the proxy again.
 const (
 	openPatience = 10 * time.Second // with a token that hangs while it is opened
 	lookInterval = 2 * time.Second  // between two attempts
 )
 
-// bearMissing logs which tokens are missing, unless a key store has no other one:
-// that is an error.
-func (p *Proxy) bearMissing(c *config.Config, tokens map[string]*openToken, failures map[string]error) error {
-	var errs []error
-	for _, s := range c.Stores {
-		if open, missing := storeTokens(&s, tokens); len(open) == 0 && len(missing) > 0 {
-			for _, name := range missing {
-				errs = append(errs, failures[name])
-			}
-			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can be opened", s.Name))
-		}
-	}
-	for name, err := range failures {
-		if !slices.ContainsFunc(c.Stores, func(s config.Store) bool { return slices.Contains(s.Tokens, name) }) {
-			errs = append(errs, err) // nobody else does its work
-		}
-	}
-	if len(errs) == 0 {
-		for name, err := range failures {
-			p.log.Error("a token cannot be opened; its key stores are served without it until it can", "token", name, "error", err)
-		}
-	}
-	return errors.Join(errs...)
+// bear notes at the start why a token is missing.
+func (p *Proxy) bear(err error) {
+	p.unopened = append(p.unopened, err)
+	p.log.Error("a token cannot be opened and is looked for: until it is there, the key stores that have no other one, "+
+		"and the embedded KMS if it is its token, answer with DependencyTimeoutException", "error", err)
 }
+
+// Unopened returns why tokens that do not answer could not be opened at the start.
+func (p *Proxy) Unopened() []error { return p.unopened }
 
 // known returns the token of a name that is open.
 func (p *Proxy) known(name string) *openToken {
@@ -61,6 +43,7 @@ func (p *Proxy) lookForMissing(ctx context.Context) {
 			return
 		case <-ticker.C:
 			p.openMissing(ctx)
+			p.openMissingKMS(ctx)
 		}
 	}
 }
@@ -72,10 +55,13 @@ func (p *Proxy) openMissing(ctx context.Context) {
 	p.mu.Unlock()
 	found := map[string]*openToken{}
 	for name, settings := range missing {
+		if p.hasGivenUp(name) {
+			continue
+		}
 		// Not under the lock: it may hang.
 		t, err := p.openToken(ctx, c, &settings)
 		if err != nil {
-			p.log.Debug("a token is still missing", "token", name, "error", err)
+			p.stillMissing(name, err)
 			continue
 		}
 		found[name] = &openToken{t, settings}
@@ -97,4 +83,43 @@ func (p *Proxy) openMissing(ctx context.Context) {
 		p.found = nil
 	}
 	p.retire(found, p.tokens) // what another configuration has no use for
+}
+
+// openMissingKMS opens what is behind the door of the KMS, if its token was missing
+// and is there by now.
+func (p *Proxy) openMissingKMS(ctx context.Context) {
+	if p.kms == nil || p.kms.room.Load() != nil {
+		return
+	}
+	p.mu.Lock()
+	c := p.config
+	p.mu.Unlock()
+	if p.hasGivenUp(c.KMS.Token) {
+		return
+	}
+	if err := p.openRoom(ctx, c, p.kms); err != nil {
+		p.stillMissing(c.KMS.Token, err)
+		return
+	}
+	p.log.Info("the token of the embedded KMS, which was missing, is in use", "token", c.KMS.Token)
+}
+
+// stillMissing notes why a token could not be opened again. What does not pass by
+// itself is not tried again before somebody puts a configuration in force: a PIN that
+// is tried every two seconds locks the token.
+func (p *Proxy) stillMissing(name string, err error) {
+	if keystore.MayPass(err) {
+		p.log.Debug("a token is still missing", "token", name, "error", err)
+		return
+	}
+	p.log.Error("a token that was missing is there and cannot be used; mend what is wrong, then let the configuration be loaded again", "token", name, "error", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.givenUp[name] = true
+}
+
+func (p *Proxy) hasGivenUp(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.givenUp[name]
 }

@@ -34,6 +34,7 @@ type Proxy struct {
 
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
 	operations *telemetry.Server
+	unopened   []error // why tokens were missing at the start; written by Start alone
 	serving    sync.WaitGroup
 	looking    sync.WaitGroup // lookOut
 	failed     chan error     // a listener that stopped by itself
@@ -45,6 +46,7 @@ type Proxy struct {
 	tokens   map[string]*openToken
 	missing  map[string]config.Token // could not be opened yet, see missing.go
 	found    map[string]*openToken   // of these, that has been opened and is to be put in use
+	givenUp  map[string]bool         // of these, or the KMS's: not tried until the next Reload
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	dates    *dates
@@ -76,7 +78,7 @@ func Start(ctx context.Context, c *config.Config, version string, log *slog.Logg
 	p := &Proxy{
 		log: log, version: version, modules: &keystore.Modules{Command: keystore.ModuleProcess()}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
 		failed: make(chan error, 1+len(allListeners(c))), config: c,
-		tokens: map[string]*openToken{}, limiters: map[string]*storeLimiter{},
+		tokens: map[string]*openToken{}, givenUp: map[string]bool{}, limiters: map[string]*storeLimiter{},
 	}
 	p.dates = newDates(log, p.metrics)
 	if err := p.start(ctx, c); err != nil {
@@ -100,7 +102,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	if err := p.pairs.open(c, p.modules); err != nil {
 		return err
 	}
-	tokens, missing, err := p.openTokens(ctx, c, true)
+	tokens, missing, err := p.openTokens(ctx, c, p.bear)
 	if err != nil {
 		return err
 	}
@@ -120,10 +122,14 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 	}
 	p.publish(c)
 	if c.KMS != nil {
-		if p.kms, err = p.openKMS(ctx, c); err != nil {
+		if p.kms, err = p.openDoor(c); err != nil {
 			return err
 		}
-		p.metrics.WatchKMS(p.kms.vault.Stats, p.kms.engine.Broken, p.kms.engine.HoldsBack)
+		if err := p.openRoom(ctx, c, p.kms); keystore.MayPass(err) {
+			p.bear(err)
+		} else if err != nil {
+			return err
+		}
 	}
 	p.metrics.Watch(p.Tokens, p.inFlight)
 	p.metrics.WatchGroups(p.groupStats)
@@ -139,12 +145,11 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 }
 
 // openTokens opens the tokens of c that are not open with the same settings
-// already, and returns those that are missing, too: that do not open and that the
-// key stores can do without, if patient; and that were missing before. On an error
-// those that it has opened are closed again.
-func (p *Proxy) openTokens(ctx context.Context, c *config.Config, patient bool) (tokens map[string]*openToken, missing map[string]config.Token, err error) {
+// already, and returns those that are missing, too: that were missing before, and,
+// unless bear is nil, that do not answer, which it is told the reasons of. On an
+// error those that it has opened are closed again.
+func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(error)) (tokens map[string]*openToken, missing map[string]config.Token, err error) {
 	tokens, missing = map[string]*openToken{}, map[string]config.Token{}
-	failures := map[string]error{}
 	for _, settings := range xksTokens(c) {
 		name := settings.Name
 		if old := p.known(name); old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
@@ -159,16 +164,13 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, patient bool) 
 		switch {
 		case err == nil:
 			tokens[name] = &openToken{t, settings}
-		case patient && keystore.MayPass(err):
-			missing[name], failures[name] = settings, err
+		case bear != nil && keystore.MayPass(err):
+			missing[name] = settings
+			bear(err)
 		default:
 			p.retire(tokens, p.tokens)
 			return nil, nil, err
 		}
-	}
-	if err := p.bearMissing(c, tokens, failures); err != nil {
-		p.retire(tokens, p.tokens)
-		return nil, nil, err
 	}
 	return tokens, missing, nil
 }
@@ -221,7 +223,9 @@ func (p *Proxy) serverConfig(c *config.Config, tokens map[string]*openToken, gro
 	for i := range c.Stores {
 		s := &c.Stores[i]
 		store := newStore(s, &storeKeys{groups[s.Name].Group})
-		store.EKMVendor = groups[s.Name].tokens[0].Info().Manufacturer
+		if open := groups[s.Name].tokens; len(open) > 0 {
+			store.EKMVendor = open[0].Info().Manufacturer
+		}
 		if s.RateLimit != nil {
 			l := p.limiters[s.Name]
 			if l == nil || l.settings != *s.RateLimit {
@@ -272,8 +276,10 @@ func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
 	err := p.reload(ctx, c)
 	p.metrics.Reloaded(err == nil)
 	if err == nil {
+		// Somebody has put a configuration in force: the PIN may be another.
+		clear(p.givenUp)
 		for _, t := range p.Tokens() {
-			t.RetryPIN() // somebody has put a configuration in force: the PIN may be another
+			t.RetryPIN()
 		}
 	}
 	return err
@@ -298,7 +304,7 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 		}
 		options[i] = &o
 	}
-	tokens, missing, err := p.openTokens(ctx, c, false)
+	tokens, missing, err := p.openTokens(ctx, c, nil)
 	if err != nil {
 		return err
 	}
@@ -380,8 +386,8 @@ func (p *Proxy) Tokens() []*keystore.Token {
 	if s := p.current.Load(); s != nil {
 		tokens = slices.Clone(s.tokens)
 	}
-	if p.kms != nil {
-		tokens = append(tokens, p.kms.token)
+	if r := p.kmsRoom(); r != nil {
+		tokens = append(tokens, r.token)
 	}
 	return tokens
 }
@@ -398,7 +404,7 @@ func (p *Proxy) Ready() error {
 			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
 		}
 	}
-	if p.kms != nil && p.kms.token.Health().State == keystore.Unavailable {
+	if r := p.kmsRoom(); p.kms != nil && (r == nil || r.token.Health().State == keystore.Unavailable) {
 		errs = append(errs, errors.New("the embedded KMS: its token cannot serve"))
 	}
 	return errors.Join(errs...)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,9 +141,17 @@ func (r *rig) url() string {
 // client calls the default store with its first credential.
 func (r *rig) client(certs ...tls.Certificate) *xks.Client {
 	r.t.Helper()
+	return r.clientOf("default", certs...)
+}
+
+// clientOf calls a key store with its first credential.
+func (r *rig) clientOf(store string, certs ...tls.Certificate) *xks.Client {
+	r.t.Helper()
+	stores := r.load().Stores
+	s := stores[slices.IndexFunc(stores, func(s config.Store) bool { return s.Name == store })]
 	transport := &http.Transport{TLSClientConfig: r.tlsClient(certs...)}
 	r.t.Cleanup(transport.CloseIdleConnections)
-	c, err := xks.NewClient(r.url(), r.load().Stores[0].Credentials[0].Credential, "us-east-1", xks.WithHTTPClient(&http.Client{Transport: transport}))
+	c, err := xks.NewClient("https://"+r.proxy.Addresses()[0].String()+s.Prefix, s.Credentials[0].Credential, "us-east-1", xks.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ var ErrVersionNotFound = errors.New("no such version of the key")
 // Options says what a group consists of.
 type Options struct {
 	Name   string            // for errors and logs
-	Tokens []*keystore.Token // at least one; the first is the reference where nothing else decides
+	Tokens []*keystore.Token // the first is the reference where nothing else decides
 	// Absent names tokens that belong to the group and are not open yet: what they
 	// have forbidden holds on, and what they hold nobody knows.
 	Absent []string
