@@ -29,6 +29,7 @@ func FuzzGrantToken(f *testing.F) {
 	f.Add(token)
 	f.Add(token + "=")
 	f.Add(token[:len(token)-1] + "_")
+	f.Add(token[:9] + "\n" + token[9:])
 	f.Add(strings.Repeat("A", len(token)))
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
