@@ -200,12 +200,14 @@ func (c *crashCheck) key() {
 	m := out.KeyMetadata
 	e.remember(fmt.Sprint("look ", c.round, " ", m.KeyState))
 	deleting := m.KeyState == types.KeyStatePendingDeletion || m.KeyState == types.KeyStatePendingReplicaDeletion
+	due := e.deleting && !e.at.IsZero() && !e.at.After(c.p.config.Now())
+	again := c.perhaps("replicate") && (e.gone || due) // the clock may have jumped before that was begun
 	switch {
-	case e.gone && !c.perhaps("replicate"):
+	case e.gone && !again:
 		c.errorf("it was deleted and is there again, %s", m.KeyState)
-	case e.deleting && !c.perhaps("replicate") && !e.at.IsZero() && !e.at.After(c.p.config.Now()):
+	case due && !again:
 		c.errorf("its time has come, and it is %s", m.KeyState)
-	case e.deleting && !deleting, deleting && !e.deleting && !c.perhaps("delete"):
+	case e.deleting && !deleting && !again, deleting && !e.deleting && !c.perhaps("delete"):
 		c.errorf("it is %s", m.KeyState)
 	}
 	e.gone, e.deleting = false, deleting

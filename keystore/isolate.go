@@ -64,13 +64,19 @@ func (ms *Modules) isolate(ctx context.Context, o *Options) (*module, error) {
 	client := child.New(child.Config{
 		Module: path, Command: append(slices.Clone(ms.Command), o.Name), PINSource: o.pinSource(), Log: o.Logger.With("token", o.Name),
 	})
-	started := make(chan struct{})
-	defer close(started)
-	defer context.AfterFunc(ctx, func() { killUntil(started, client) })()
-	if err := client.Initialize(); err != nil {
+	if err := initializeUntil(ctx, client); err != nil {
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s in a process of its own: %w", path, err)
 	}
 	return &module{ctx: client, path: path, refs: 1, ours: true}, nil
+}
+
+// initializeUntil starts the process of a module, which is ended if it has not
+// initialized the module by the end of ctx.
+func initializeUntil(ctx context.Context, m cryptoki.Isolated) error {
+	started := make(chan struct{})
+	defer close(started)
+	defer context.AfterFunc(ctx, func() { killUntil(started, m) })()
+	return m.Initialize()
 }
 
 // killUntil ends a process that is being started and may not be there yet.

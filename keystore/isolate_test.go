@@ -142,6 +142,65 @@ func TestChildHangs(t *testing.T) {
 	eventually(t, "no process is left", func() bool { return len(children(t)) == 0 })
 }
 
+// A process that hangs for good as it is started is replaced as well.
+func TestChildHangsAtItsStart(t *testing.T) {
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(2), isolated)
+	generate(t, tok, "k", both)
+	w := newWitness(t, u)
+	m.Set(t, "hang C_Initialize")
+	endChild(t, syscall.SIGKILL)
+	w.check(patient(t), t, tok)
+	eventually(t, "the next process hangs", func() bool { return m.Count(t, tokentest.HangingCalls) == 1 })
+	endChild(t, syscall.SIGSTOP) // so that it goes on hanging
+	m.Set(t)
+	eventually(t, "the token is back", func() bool { return tok.Available() && w.check(patient(t), t, tok) })
+}
+
+// endChild sends a signal to the one process of a module that there is.
+func endChild(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	found := children(t)
+	if len(found) != 1 {
+		t.Fatalf("there are %d processes of modules", len(found))
+	}
+	if err := syscall.Kill(found[0], signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An operation that has begun in one process does not go on in the next, where its
+// handles may be another's.
+func TestChildIsReplacedBetweenOperations(t *testing.T) {
+	tok, _ := newToken(t, sessions(2), isolated)
+	k := generate(t, tok, "k", both)
+	begun, goOn, last := make(chan bool), make(chan bool), make(chan error, 1)
+	go func() {
+		last <- tok.Operate(patient(t), func(call func() error) {
+			close(begun)
+			<-goOn
+			if call() == nil {
+				t.Error("the session of one process is one of the next")
+			}
+		})
+	}()
+	<-begun
+	endChild(t, syscall.SIGKILL)
+	eventually(t, "it is noticed", func() bool {
+		_, err := k.Encrypt(patient(t), 1, []byte("p"), nil)
+		return err != nil
+	})
+	eventually(t, "the next process waits, or serves", func() bool { return tok.RestartWaits() || tok.Available() })
+	if tok.Stats().Resets != 0 {
+		t.Error("another process was started under an operation")
+	}
+	close(goOn)
+	if err := <-last; err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the token is back", tok.Available)
+	seal(t, k, "p", "")
+}
+
 // The parent never asks for a PIN that the child can read.
 func TestChildReadsThePIN(t *testing.T) {
 	m := tokentest.NewFaulty(t)

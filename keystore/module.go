@@ -22,8 +22,9 @@ type Modules struct {
 	// module can be isolated.
 	Command []string
 
-	mu   sync.Mutex
-	open map[string]*module // by resolved path; guarded by mu
+	mu    sync.Mutex
+	open  map[string]*module       // by resolved path; guarded by mu
+	turns map[string]chan struct{} // by resolved path: capacity 1, see takeTurn; guarded by mu
 }
 
 // module is one loaded PKCS#11 library.
@@ -53,32 +54,69 @@ func resolveModule(path string) (string, error) {
 	return resolved, nil
 }
 
+// takeTurn waits until nobody else loads or unloads the module at a resolved path,
+// at most until the end of ctx; the caller gives the turn back. It is one for each
+// module: the others must not wait where one hangs in C_Initialize or C_Finalize.
+func (ms *Modules) takeTurn(ctx context.Context, path string) (giveBack func(), err error) {
+	ms.mu.Lock()
+	turn := ms.turns[path]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		if ms.turns == nil {
+			ms.turns = map[string]chan struct{}{}
+		}
+		ms.turns[path] = turn
+	}
+	ms.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the PKCS#11 module %s is still being loaded or unloaded: %w", path, ctx.Err())
+	}
+}
+
+// use returns the module at a resolved path if it is open, for one more user.
+func (ms *Modules) use(path string) *module {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := ms.open[path]
+	if m != nil {
+		m.refs++
+	}
+	return m
+}
+
 // acquire returns the module at path, loading and initializing it the first
 // time. Each acquire is undone by one release.
-func (ms *Modules) acquire(path string) (*module, error) {
+func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
 	resolved, err := resolveModule(path)
 	if err != nil {
 		return nil, err
 	}
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	if m, ok := ms.open[resolved]; ok {
-		m.refs++
-		return m, nil
-	}
-	ctx, err := cryptoki.Load(resolved)
+	giveBack, err := ms.takeTurn(ctx, resolved)
 	if err != nil {
 		return nil, err
 	}
-	m := &module{ctx: ctx, path: resolved, refs: 1, ours: true}
+	defer giveBack()
+	if m := ms.use(resolved); m != nil {
+		return m, nil
+	}
+	library, err := cryptoki.Load(resolved)
+	if err != nil {
+		return nil, err
+	}
+	m := &module{ctx: library, path: resolved, refs: 1, ours: true}
 	// The module may be initialized already by crypto11, which serves the
 	// listener's key pair and insists on going first; it then also finalizes.
-	if err := ctx.Initialize(); isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+	if err := library.Initialize(); isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 		m.ours = false
 	} else if err != nil {
-		ctx.Destroy()
+		library.Destroy()
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s: %w", resolved, err)
 	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
 	if ms.open == nil {
 		ms.open = map[string]*module{}
 	}
@@ -130,7 +168,7 @@ func (ms *Modules) acquireFor(ctx context.Context, o *Options) (*module, error) 
 	if o.Isolated {
 		return ms.isolate(ctx, o)
 	}
-	return ms.acquire(o.URI.ModulePath)
+	return ms.acquire(ctx, o.URI.ModulePath)
 }
 
 // release gives up one acquire; the last one finalizes and unloads.
@@ -138,14 +176,26 @@ func (ms *Modules) release(m *module) error {
 	if m.isolated() != nil {
 		return m.finish() // it is nobody else's, and may hang
 	}
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	m.refs--
-	if m.refs > 0 {
+	giveBack, err := ms.takeTurn(context.Background(), m.path)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	if !ms.drop(m) {
 		return nil
 	}
-	delete(ms.open, m.path)
 	return m.finish()
+}
+
+// drop takes a user from a module, and reports whether it was the last.
+func (ms *Modules) drop(m *module) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.refs--; m.refs > 0 {
+		return false
+	}
+	delete(ms.open, m.path)
+	return true
 }
 
 // finish finalizes and unloads the module.
@@ -209,7 +259,7 @@ type TokenInfo struct {
 // Tokens lists the tokens that the module at path shows. Of tokens that do not
 // describe themselves the error tells; the others are listed all the same.
 func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
-	m, err := ms.acquire(path)
+	m, err := ms.acquire(context.Background(), path)
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +355,7 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	if label == "" || len(label) > 32 {
 		return info, fmt.Errorf("token label has %d bytes: it must have 1 to 32", len(label))
 	}
-	m, err := ms.acquire(path)
+	m, err := ms.acquire(context.Background(), path)
 	if err != nil {
 		return info, err
 	}

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -200,6 +201,41 @@ func testAnotherToken(t *testing.T, isolation func(*keystore.Options)) {
 			eventually(t, "the true token is back", tok.Available)
 			if !w.check(patient(t), t, tok) {
 				t.Error("it does not serve")
+			}
+		})
+	}
+}
+
+// A module that hangs in C_Initialize or C_Finalize keeps no token of another one
+// from being opened, closed, or brought back.
+func TestHangingModuleDisturbsNoOther(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(2))
+	k := generate(t, tok, "k", both)
+	for _, function := range []string{"C_Initialize", "C_Finalize"} {
+		t.Run(function, func(t *testing.T) {
+			sick, third := tokentest.NewFaulty(t), tokentest.NewFaulty(t)
+			u, thirds := sick.Token(t, &modules), third.Token(t, &modules)
+			t.Cleanup(func() { sick.Set(t) })
+			sick.Set(t, "hang "+function)
+			if closed, err := keystore.Open(soon(t), &modules, tokentest.Options(u)); err == nil {
+				if err := closed.Close(soon(t)); err == nil {
+					t.Error("no call hangs")
+				}
+			}
+			eventually(t, "the module hangs", func() bool { return sick.Count(t, tokentest.HangingCalls) == 1 })
+			// Nobody else who wants the sick one waits beyond his patience.
+			if _, err := keystore.Open(soon(t), &modules, tokentest.Options(u)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the sick module: %v", err)
+			}
+			kill(t, m, k, tok, "dead CKR_DEVICE_REMOVED until-initialize")
+			m.Set(t)
+			eventually(t, "the token is back", tok.Available)
+			other, err := keystore.Open(patient(t), &modules, tokentest.Options(thirds))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Close(patient(t)); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -34,12 +34,13 @@ type revival struct {
 	patience time.Duration // with a test that hangs
 	reset    time.Time     // of the module, the last time
 	kill     time.Duration // how long a hanging process is borne with
+	start    time.Duration // how long the next process may take to start
 	moved    time.Time     // when something has last returned, or the process was last started
 }
 
 // revive tries until the token is back or closed, and then closes the breaker.
 func (t *Token) revive(cause *trip) {
-	r := &revival{t: t, patience: revivePatience, kill: killPatience, moved: cause.since}
+	r := &revival{t: t, patience: revivePatience, kill: killPatience, start: killPatience, moved: cause.since}
 	err := cause.cause
 	for {
 		if !cause.hang || r.failures > 0 {
@@ -119,7 +120,12 @@ func (r *revival) repair(cause error) {
 
 func (r *revival) restart(dead bool) {
 	r.reset = time.Now()
-	done, err := r.t.modules.reset(r.t.module, dead)
+	ctx, cancel := context.WithTimeout(r.t.background, r.start)
+	defer cancel()
+	done, err := r.t.modules.reset(ctx, r.t.module, dead)
+	if ctx.Err() != nil {
+		r.start = min(2*r.start, mostPatience)
+	}
 	switch {
 	case err != nil:
 		r.t.log.Error("the module could not be initialized again", "error", err)
@@ -148,22 +154,26 @@ func isModuleGone(err error) bool {
 // alone where it is dead, which says that it is not initialized. That ends all
 // sessions of everybody who uses it. So it is done only while every token of the
 // module is out of service, or the module dead, and while no call is inside. It
-// reports whether it was done.
-func (ms *Modules) reset(m *module, dead bool) (bool, error) {
-	isolated := m.isolated()
-	if isolated == nil {
+// reports whether it was done. A process of its own is ended, which ends the calls
+// inside, and so is the next one if it does not start by the end of ctx.
+func (ms *Modules) reset(ctx context.Context, m *module, dead bool) (bool, error) {
+	initialize := m.ctx.Initialize
+	if isolated := m.isolated(); isolated != nil {
+		isolated.Kill()
+		// Whoever is between two calls must not make the second one with his handles
+		// in the next process, where they may be another's.
+		m.calls.Lock()
+		initialize = func() error { return initializeUntil(ctx, isolated) }
+	} else {
 		if !dead && (!m.ours || !ms.idle(m)) || !m.calls.TryLock() {
 			return false, nil
 		}
-		defer m.calls.Unlock()
+		if !dead {
+			_ = m.ctx.Finalize() // C_Initialize tells whether it has helped
+		}
 	}
-	switch {
-	case isolated != nil:
-		isolated.Kill()
-	case !dead:
-		_ = m.ctx.Finalize() // C_Initialize tells whether it has helped
-	}
-	switch err := m.ctx.Initialize(); {
+	defer m.calls.Unlock()
+	switch err := initialize(); {
 	case isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED):
 		return false, nil // nobody has lost anything
 	case err != nil:

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -306,7 +307,7 @@ func TestPIN(t *testing.T) {
 // prate writes much and ends.
 func prate([]string) error {
 	fmt.Fprintln(os.Stderr, "the first line")
-	fmt.Fprintln(os.Stderr, strings.Repeat("long ", 10_000))
+	fmt.Fprintln(os.Stderr, "begin"+strings.Repeat("long ", 10_000))
 	for i := range 1000 {
 		fmt.Println("line", i)
 	}
@@ -320,7 +321,7 @@ func TestStandardError(t *testing.T) {
 	c.Log = slog.New(slog.NewTextHandler(&log, nil))
 	gone(t, child.New(c).Initialize(), "exit status 1")
 	eventually(t, "all was read", func() bool { return strings.Count(log.String(), "\n") >= 20 })
-	if text := log.String(); !strings.Contains(text, `level=WARN msg="the process of the module says"`) || !strings.Contains(text, `line="the first line"`) {
+	if text := log.String(); !strings.Contains(text, `level=WARN msg="the process of the module says"`) || !strings.Contains(text, `line="the first line"`) || !strings.Contains(text, `line="beginlong long `) {
 		t.Errorf("logged: %s", text)
 	}
 	if n := strings.Count(log.String(), "\n"); n > 30 {
@@ -331,4 +332,43 @@ func TestStandardError(t *testing.T) {
 			t.Errorf("a line of %d bytes", len(line))
 		}
 	}
+}
+
+// stopped reports whether all threads of a process have stopped.
+func stopped(t *testing.T, pid int) bool {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	must(t, err)
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		must(t, err)
+		if !bytes.Contains(stat, []byte(") T ")) {
+			return false
+		}
+	}
+	return len(stats) > 0
+}
+
+// A process that is stopped, so that it takes no more lines, is ended all the same.
+func TestStoppedProcess(t *testing.T) {
+	m := started(t, config(tokentest.Module(t), commandServe))
+	pid := own(t, commandServe)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	eventually(t, "all its threads have stopped", func() bool { return stopped(t, pid) })
+	const many = 1000 // more lines than the sockets hold on their way
+	answers := make(chan error, many)
+	var asking atomic.Int32
+	for range many {
+		go func() {
+			asking.Add(1)
+			_, err := m.GetSlotList(true)
+			answers <- err
+		}()
+	}
+	eventually(t, "all ask", func() bool { return asking.Load() == many })
+	m.Kill()
+	for range many {
+		gone(t, <-answers, "it was ended")
+	}
+	must(t, m.Initialize())
 }

@@ -18,6 +18,10 @@ type process struct {
 	over    chan struct{} // closed when gone is known
 	ended   chan struct{} // closed when it was reaped
 
+	// making is held while a line is made, which waits for a process that takes none.
+	// It is taken before mu, which is what ends that.
+	making sync.Mutex
+
 	mu    sync.Mutex
 	lines []*line             // all; guarded by mu
 	free  []*line             // that no call has taken; guarded by mu
@@ -78,15 +82,13 @@ func (p *process) ask(q *request) (x exchange, err error) {
 // take takes a line that is free, or makes one; nil if the process has closed its
 // sockets.
 func (p *process) take() (*line, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone != nil {
-		return nil, p.gone
+	if l, err := p.takeFree(); l != nil || err != nil {
+		return l, err
 	}
-	if n := len(p.free); n > 0 {
-		l := p.free[n-1]
-		p.free = p.free[:n-1]
-		return l, nil
+	p.making.Lock()
+	defer p.making.Unlock()
+	if l, err := p.takeFree(); l != nil || err != nil {
+		return l, err
 	}
 	l, err := newLine(p.control)
 	switch {
@@ -95,7 +97,29 @@ func (p *process) take() (*line, error) {
 	case err != nil:
 		return nil, fmt.Errorf("make a line to the process of the module: %w", err)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone != nil {
+		_ = l.conn.Close() // nothing was written to it
+		return nil, p.gone
+	}
 	p.lines = append(p.lines, l)
+	return l, nil
+}
+
+// takeFree takes a line that is free, if there is one.
+func (p *process) takeFree() (*line, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone != nil {
+		return nil, p.gone
+	}
+	n := len(p.free)
+	if n == 0 {
+		return nil, nil
+	}
+	l := p.free[n-1]
+	p.free = p.free[:n-1]
 	return l, nil
 }
 
@@ -118,10 +142,9 @@ func (p *process) lost() error {
 func (p *process) watch() {
 	_ = p.cmd.Wait() // the state says it better
 	_ = p.fail(p.cmd.ProcessState.String())
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.making.Lock() // nobody makes a line any more
+	defer p.making.Unlock()
 	closeSocket(p.control)
-	p.control = -1
 	close(p.ended)
 }
 
@@ -135,6 +158,7 @@ func (p *process) fail(reason string) *cryptoki.GoneError {
 	}
 	p.gone = &cryptoki.GoneError{Module: p.module, Reason: reason}
 	close(p.over)
+	shutSocket(p.control) // so that nobody waits to make a line
 	for _, l := range p.lines {
 		_ = l.conn.Close() // so that nobody waits: something that the process has started may have the other end
 	}

@@ -99,3 +99,6 @@ func (s blocking) Write(b []byte) (written int, err error) {
 func (s blocking) Close() error { return unix.Close(int(s)) }
 
 func closeSocket(fd int) { _ = unix.Close(fd) } // Linux does, whatever it answers
+
+// shutSocket has all who use a socket stop, at both ends.
+func shutSocket(fd int) { _ = unix.Shutdown(fd, unix.SHUT_RDWR) } // fails if the other end is gone

@@ -61,7 +61,8 @@ func (p *process) forward(output *os.File, log *slog.Logger) {
 	limit, dropped := rate.NewLimiter(linesASec, linesAtOnce), 0
 	lines := bufio.NewReaderSize(output, maxLine)
 	for {
-		line, long, err := lines.ReadLine()
+		begin, long, err := lines.ReadLine()
+		line := string(begin) // whose bytes the rest overwrites
 		for rest := long; rest && err == nil; {
 			_, rest, err = lines.ReadLine()
 		}
@@ -78,7 +79,7 @@ func (p *process) forward(output *os.File, log *slog.Logger) {
 			dropped++
 			continue
 		}
-		log.Warn("the process of the module says", "line", string(line), "not_logged_before", dropped)
+		log.Warn("the process of the module says", "line", line, "not_logged_before", dropped)
 		dropped = 0
 	}
 }

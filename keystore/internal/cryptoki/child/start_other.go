@@ -11,3 +11,4 @@ func prepare() error                  { return errLinux }
 func newLine(int) (*line, error)      { return nil, errLinux }
 func acceptLine() (*line, error)      { return nil, errLinux }
 func closeSocket(int)                 {}
+func shutSocket(int)                  {}
