@@ -122,6 +122,12 @@ func TestAnswersRoundTrip(t *testing.T) {
 	a.hold(v, "a/1")
 	a.hold(v, "stranger/3")
 	a.saw(v, "b/2", &look{began: time.Hour, disabled: true})
+	unproven := versionID{"unproven", 1} // nobody has proven it yet
+	a.saw(unproven, "b/2", &look{began: time.Hour, usage: both})
+	if a.remembers(unproven) {
+		t.Error("it remembers what forbids nothing")
+	}
+	a.saw(unproven, "b/2", &look{began: time.Hour, disabled: true, usage: both})
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -140,5 +146,8 @@ func TestAnswersRoundTrip(t *testing.T) {
 	}
 	if held, _ := b.member(v, "stranger/3"); held {
 		t.Error("it remembers somebody who is not in the group")
+	}
+	if _, revoked := b.member(unproven, "b/2"); revoked == nil || !revoked.disabled {
+		t.Errorf("of a version that nobody has proven it remembers %+v", revoked)
 	}
 }
