@@ -32,6 +32,9 @@ func TestAbsentMemberForbids(t *testing.T) {
 		r.openWithout([]int{1}, 0)
 		r.refused(keystore.ErrKeyDisabled, "disabled")
 		r.refused(keystore.ErrKeyNotFound, "destroyed")
+		if _, disabled, err := r.find("disabled").Permissions(patient(t)); err != nil || !disabled {
+			t.Errorf("it is said to be disabled: %v, %v", disabled, err)
+		}
 		r.put(0, id, both, 7)
 		r.refresh()
 		r.mustEncrypt(id) // so that there is something to write

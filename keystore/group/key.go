@@ -131,7 +131,7 @@ func (k *Key) Permissions(ctx context.Context) (usage keystore.KeyUsage, disable
 		return usage, false, err
 	}
 	waits := k.g.look(r, 0)
-	answered := k.g.await(ctx, r, waits)
+	answered := k.g.await(ctx, waits)
 	for _, w := range waits {
 		if answered > 0 {
 			break
@@ -156,6 +156,10 @@ func (k *Key) Permissions(ctx context.Context) (usage keystore.KeyUsage, disable
 			usage.Encrypt, usage.Decrypt = usage.Encrypt && l.usage.Encrypt, usage.Decrypt && l.usage.Decrypt
 			disabled = disabled || l.disabled
 		}
+	}
+	for _, l := range r.version.absent {
+		usage.Encrypt, usage.Decrypt = usage.Encrypt && l.usage.Encrypt, usage.Decrypt && l.usage.Decrypt
+		disabled = disabled || l.disabled
 	}
 	return usage, disabled, nil
 }

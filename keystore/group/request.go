@@ -80,7 +80,7 @@ func doOnce[T any](ctx context.Context, k *Key, number uint32, n need, op func(c
 	}
 	waits := g.look(r, lookForce)
 	if g.verdict(r.version, n) != nil {
-		g.await(ctx, r, waits)
+		g.await(ctx, waits)
 		waits = nil
 		if err := g.verdict(r.version, n); err != nil {
 			return none, err
@@ -89,17 +89,23 @@ func doOnce[T any](ctx context.Context, k *Key, number uint32, n need, op func(c
 	g.hedges.earn()
 	order, err := g.candidates(ctx, r)
 	if err != nil {
-		g.await(ctx, r, waits) // they may tell why there is none
+		g.await(ctx, waits) // they may tell why there is none
 		if refused := g.verdict(r.version, n); refused != nil {
 			err = refused
 		}
 		return none, err
 	}
 	out, err := race(ctx, r, order, op, wipe)
-	if aboutKey(err) && !errors.Is(err, keystore.ErrInvalidCiphertext) {
-		waits = g.look(r, 0) // what this request was told holds for the next ones
+	now := g.now()
+	if told := aboutKey(err) && !errors.Is(err, keystore.ErrInvalidCiphertext); told || now-r.began >= lookRound {
+		force := lookForce
+		if told {
+			force, waits = 0, nil // what this request was told holds for the next ones
+		}
+		r.began = now // the looks of its beginning may be of too long ago by now
+		waits = append(waits, g.look(r, force)...)
 	}
-	g.await(ctx, r, waits)
+	g.await(ctx, waits)
 	if refused := g.verdict(r.version, n); refused != nil {
 		wipe(out)
 		return none, refused

@@ -82,6 +82,34 @@ func (r *rig) setEnabled(i int, id string, enabled bool) {
 	}
 }
 
+// A member that was never seen to have the right key, since it was disabled there
+// before, does not give it back by destroying it.
+func TestDisabledThenDestroyed(t *testing.T) {
+	r := newPair(t)
+	r.putAll("k", both)
+	r.setEnabled(1, "k", false)
+	r.open(0, 1)
+	eventually(t, "it is refused", func() bool { _, _, err := r.encrypt(patient(t), "k"); return errors.Is(err, keystore.ErrKeyDisabled) })
+	r.destroy(1, "k")
+	gone := func() bool {
+		_, _, err := r.encrypt(patient(t), "k")
+		if err == nil {
+			t.Fatal("it is served again")
+		}
+		return errors.Is(err, keystore.ErrKeyNotFound)
+	}
+	eventually(t, "it is known to be destroyed", gone)
+	r.refresh()
+	gone()
+	r.close()
+	r.open(0, 1)
+	r.refused(keystore.ErrKeyNotFound, "k")
+	r.put(1, "k", both, 7)
+	r.refresh()
+	eventually(t, "it is served again", func() bool { _, _, err := r.encrypt(patient(t), "k"); return err == nil })
+	r.served("k", 0, 1)
+}
+
 // Of a key that has other versions it is the version that is not found.
 func TestVersionDestroyedInOneMember(t *testing.T) {
 	r := newPair(t)
