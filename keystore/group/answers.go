@@ -103,6 +103,23 @@ func (a *Answers) forbidden(v versionID, absent []string) []*look {
 	return all
 }
 
+// mayOpen reports whether one of these tokens, which are not open, may be able to
+// decrypt with a version.
+func (a *Answers) mayOpen(v versionID, absent []string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.records[v]
+	if r == nil {
+		return false
+	}
+	for name := range r.held {
+		if l := r.revoked[name]; isOf(name, absent) && (l == nil || l.refusal(toDecrypt) == nil) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *Answers) get(v versionID) *answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -199,6 +199,13 @@ func (m *member) differs() string {
 	return reason
 }
 
+// differsIn reports whether the member has another key as this version.
+func (m *member) differsIn(v versionID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.differing[v]
+}
+
 // permissions asks the member for a version as it is now.
 func (m *member) permissions(ctx context.Context, v versionID) (keystore.KeyUsage, bool, error) {
 	k, err := m.token.Find(ctx, v.id)

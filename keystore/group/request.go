@@ -37,6 +37,18 @@ func (g *Group) request(ctx context.Context, k *Key, number uint32) (*request, e
 	return r, nil
 }
 
+// mayOpenElsewhere reports whether others than these members may be able to decrypt
+// with the version.
+func (r *request) mayOpenElsewhere(asked []int) bool {
+	g := r.key.g
+	for i, m := range g.members {
+		if !slices.Contains(asked, i) && !m.differsIn(r.version.versionID) && r.version.members[i].mayOpen(has(r.keys[i], r.version.number)) {
+			return true
+		}
+	}
+	return g.answers.mayOpen(r.version.versionID, g.absent)
+}
+
 // knownKeys returns a key as each member's index has it.
 func (g *Group) knownKeys(id string) []*keystore.Key {
 	keys := make([]*keystore.Key, len(g.members))

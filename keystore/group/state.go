@@ -45,6 +45,13 @@ func (s *seat) binds() bool {
 	return s.held.Load() || l != nil && l.revokes()
 }
 
+// mayOpen reports whether a member that is away may be able to decrypt with the
+// version, as far as the group knows.
+func (s *seat) mayOpen(there bool) bool {
+	l := s.look.Load()
+	return (there || s.held.Load()) && (l == nil || l.refusal(toDecrypt) == nil)
+}
+
 // flight is something that is found out once for all who wait for it.
 type flight struct {
 	done  chan struct{}
