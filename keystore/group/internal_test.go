@@ -89,6 +89,20 @@ func newProven(t *testing.T) (*Group, *Key, *request) {
 	return g, k, r
 }
 
+// Members that become others again and again cannot be asked; nothing failed in hyok.
+func TestMembersThatChangeAreUnavailable(t *testing.T) {
+	g, k, _ := newProven(t)
+	_, err := do(t.Context(), k, 1, toEncrypt, func(context.Context, *keystore.Key) (struct{}, error) {
+		for _, m := range g.members {
+			m.returns.Add(1)
+		}
+		return struct{}{}, nil
+	}, func(struct{}) {})
+	if !errors.Is(err, keystore.ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
 // A hiccup is no reason not to ask a member what it forbids; one that has failed or
 // hung for a while is not waited for.
 func TestSuspectsAreAskedForAWhile(t *testing.T) {

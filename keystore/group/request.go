@@ -78,8 +78,11 @@ func do[T any](ctx context.Context, k *Key, number uint32, n need, op func(conte
 	const tries = 3
 	for try := 1; ; try++ {
 		out, err := doOnce(ctx, k, number, n, op, wipe)
-		if !errors.Is(err, errUnproven) || try == tries || ctx.Err() != nil {
+		switch {
+		case !errors.Is(err, errUnproven):
 			return out, err
+		case try == tries || ctx.Err() != nil:
+			return out, fmt.Errorf("%w (%w)", k.g.unavailable(k.id), err)
 		}
 	}
 }

@@ -45,7 +45,10 @@ func TestKeyThatMayOnlyEncryptIsNotTrusted(t *testing.T) {
 	r.mustEncrypt("seals") // nobody could ever tell
 	r.heal(0)
 	eventually(t, "the other key is found", func() bool { _, _, _ = r.encrypt(patient(t), "k"); return r.group.Stats().Quarantined == 1 })
-	eventually(t, "the right one seals", func() bool { _, k, err := r.encrypt(patient(t), "k"); return err == nil && k.Token() == r.tokens[0].Name() })
+	eventually(t, "the right one seals", func() bool {
+		_, k, err := r.encrypt(patient(t), "k")
+		return err == nil && k.Token() == r.tokens[0].Name()
+	})
 }
 
 // That a ciphertext is invalid is not believed of a key that cannot be proven while
