@@ -135,6 +135,38 @@ func TestVersionDestroyedInOneMember(t *testing.T) {
 	r.served("k", 0, 1)
 }
 
+// An older version is used also while the member cannot be asked in which the newest
+// one was destroyed.
+func TestNewestDestroyedInAMemberThatIsAway(t *testing.T) {
+	r := newPair(t)
+	r.putAll("k", both)
+	for i := range 2 {
+		r.putVersion(i, "k", 2, 9)
+	}
+	r.open(0, 1).served("k", 0, 1)
+	s := r.mustEncrypt("k")
+	if err := r.others[1].Refresh(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.others[1].DestroyKey(patient(t), "k", 2); err != nil {
+		t.Fatal(err)
+	}
+	refused := func() bool {
+		_, err := r.find("k").Decrypt(patient(t), 2, s, []byte("context"))
+		return errors.Is(err, group.ErrVersionNotFound)
+	}
+	eventually(t, "it is refused", refused)
+	r.fell(1)
+	eventually(t, "it has left", func() bool { return r.group.Stats().Usable == 1 })
+	r.mustEncrypt("k")
+	if n := r.find("k").Newest(); n != 1 {
+		t.Errorf("encryption uses version %d", n)
+	}
+	if !refused() {
+		t.Error("the version that was destroyed is served")
+	}
+}
+
 // A member that is taken out of the group forbids nothing any more; if it comes
 // back without the key, that is as intended.
 func TestRemovedMemberForbidsNothing(t *testing.T) {
