@@ -103,6 +103,23 @@ func (a *Answers) forbidden(v versionID, absent []string) []*look {
 	return all
 }
 
+// mayOpen reports whether one of these tokens, which are not open, may be able to
+// decrypt with a version.
+func (a *Answers) mayOpen(v versionID, absent []string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.records[v]
+	if r == nil {
+		return false
+	}
+	for name := range r.held {
+		if l := r.revoked[name]; isOf(name, absent) && (l == nil || l.refusal(toDecrypt) == nil) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *Answers) get(v versionID) *answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -162,20 +179,18 @@ func (a *Answers) hold(v versionID, name string) {
 func (a *Answers) saw(v versionID, name string, l *look) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := a.records[v]
-	if r == nil || !slices.Contains(a.names, name) {
+	if !slices.Contains(a.names, name) {
 		return
 	}
-	if l.revokes() {
+	if l.revokes() { // though nobody may have proven the version yet
 		remembered := *l
 		remembered.began = longAgo
-		r.revoked[name] = &remembered
-	} else if r.revoked[name] == nil {
-		return
-	} else {
+		a.record(v).revoked[name] = &remembered
+		a.change()
+	} else if r := a.records[v]; r != nil && r.revoked[name] != nil {
 		delete(r.revoked, name)
+		a.change()
 	}
-	a.change()
 }
 
 func (a *Answers) forget(v versionID) {
@@ -193,6 +208,14 @@ func (a *Answers) record(v versionID) *record {
 		a.records[v] = r
 	}
 	return r
+}
+
+// members returns the names of those that something is remembered of, in order:
+// those that are not open are among them.
+func (r *record) members() []string {
+	all := slices.AppendSeq(slices.Collect(maps.Keys(r.held)), maps.Keys(r.revoked))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func newRecord() *record { return &record{held: map[string]bool{}, revoked: map[string]*look{}} }

@@ -160,7 +160,7 @@ func (a *Answers) file() answersFile {
 		if k := r.answer; k != nil {
 			item.Answer = &fileAnswer{Text: k.Text, IV: k.Sealed.IV, Ciphertext: k.Sealed.Ciphertext, Tag: k.Sealed.Tag, By: k.By}
 		}
-		for _, name := range a.names {
+		for _, name := range r.members() {
 			m := fileMember{Name: name, Proven: r.held[name]}
 			if l := r.revoked[name]; l != nil {
 				m.Destroyed, m.Ambiguous, m.Disabled, m.NoEncrypt, m.NoDecrypt = l.gone, l.ambiguous, l.disabled, !l.usage.Encrypt, !l.usage.Decrypt

@@ -53,14 +53,35 @@ func (k *Key) Newest() uint32 {
 		for _, held := range keys {
 			n = min(n, held.NewestUpTo(n))
 		}
-		switch n {
-		case limit:
-			return n // every one has it
-		case 0:
+		switch {
+		case n == 0:
 			return newestOfAny(keys) // they have none in common
+		case n < limit:
+			limit = n
+		case k.g.destroyedAway(k.state, n):
+			limit = n - 1
+		default:
+			return n // every one has it
 		}
-		limit = n
 	}
+}
+
+// destroyedAway reports whether a version was destroyed in a member that has others
+// of the key and cannot be asked now: the group refuses it, but not those.
+func (g *Group) destroyedAway(s *keyState, number uint32) bool {
+	s.mu.Lock()
+	v := s.versions[number]
+	s.mu.Unlock()
+	if v == nil {
+		return false
+	}
+	for i, m := range g.members {
+		k, _ := m.token.Known(s.id)
+		if l := v.members[i].look.Load(); l != nil && l.gone && !m.usable() && k != nil && !has(k, number) {
+			return true
+		}
+	}
+	return false
 }
 
 // holders returns the key in each member that can be asked and has it, or in each
@@ -131,7 +152,7 @@ func (k *Key) Permissions(ctx context.Context) (usage keystore.KeyUsage, disable
 		return usage, false, err
 	}
 	waits := k.g.look(r, 0)
-	answered := k.g.await(ctx, r, waits)
+	answered := k.g.await(ctx, waits)
 	for _, w := range waits {
 		if answered > 0 {
 			break
@@ -156,6 +177,10 @@ func (k *Key) Permissions(ctx context.Context) (usage keystore.KeyUsage, disable
 			usage.Encrypt, usage.Decrypt = usage.Encrypt && l.usage.Encrypt, usage.Decrypt && l.usage.Decrypt
 			disabled = disabled || l.disabled
 		}
+	}
+	for _, l := range r.version.absent {
+		usage.Encrypt, usage.Decrypt = usage.Encrypt && l.usage.Encrypt, usage.Decrypt && l.usage.Decrypt
+		disabled = disabled || l.disabled
 	}
 	return usage, disabled, nil
 }

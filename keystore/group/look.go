@@ -107,16 +107,17 @@ func (g *Group) goneError(v *versionState, i int, why error) error {
 type awaited struct {
 	m      *member
 	flight *flight
+	since  time.Duration // time of the group
 }
 
 // look starts the looks at a version that are due, and returns those to wait for:
-// all that are older than force. A member that fails or hangs is not waited for,
-// unless force is 0.
+// all that are older than force. A member that has failed or hung for a while is not
+// waited for, unless force is 0.
 func (g *Group) look(r *request, force time.Duration) []awaited {
 	var waits []awaited
 	for i, m := range g.members {
 		s := &r.version.members[i]
-		if !m.usable() || !has(r.keys[i], r.version.number) && !s.held.Load() {
+		if !m.usable() || !has(r.keys[i], r.version.number) && !s.binds() {
 			continue
 		}
 		age := time.Duration(math.MaxInt64)
@@ -127,13 +128,13 @@ func (g *Group) look(r *request, force time.Duration) []awaited {
 		case age < min(lookRound, force):
 			g.counts.noteLookAge(age)
 			continue
-		case m.suspect.Load() && force > 0:
+		case force > 0 && g.doubts(m) > maxLookWait:
 			g.ping(m, r.version) // which looks too; the request does not wait for it
 			continue
 		}
 		f := g.startLook(m, r.version)
 		if age >= force && f != nil {
-			waits = append(waits, awaited{m, f})
+			waits = append(waits, awaited{m, f, g.now()})
 		} else {
 			g.counts.noteLookAge(min(age, lookForce))
 		}
@@ -142,15 +143,17 @@ func (g *Group) look(r *request, force time.Duration) []awaited {
 }
 
 // startLook looks at a version in one member, unless somebody does; nil if the
-// group is closed.
+// group is closed. One that has taken longer than lookForce may hang alone, while the
+// member answers others: it is not waited for any more.
 func (g *Group) startLook(m *member, v *versionState) *flight {
 	s := &v.members[m.index]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.looking != nil {
+	now := g.now()
+	if s.looking != nil && now-s.looking.began < lookForce {
 		return s.looking
 	}
-	f := &flight{done: make(chan struct{})}
+	f := &flight{done: make(chan struct{}), began: now}
 	s.looking = f
 	if !g.start(func() { g.lookNow(m, v, f) }) {
 		s.looking = nil
@@ -170,21 +173,25 @@ func (g *Group) lookNow(m *member, v *versionState, f *flight) {
 	} else {
 		g.note(m, began, err)
 	}
+	s.mu.Lock()
+	last := s.look.Load()
 	switch {
+	case last != nil && last.began > began: // a later one has overtaken this one
 	case err == nil:
 		g.saw(m, v, &look{began: began, disabled: disabled, usage: usage})
 	case errors.Is(err, keystore.ErrKeyAmbiguous):
 		g.saw(m, v, &look{began: began, ambiguous: true, usage: both})
 	case errors.Is(err, keystore.ErrKeyNotFound):
 		s.proof.Store(nil)
-		if s.held.Load() {
+		if s.binds() {
 			g.saw(m, v, &look{began: began, gone: true, usage: both})
 		} else {
 			s.look.Store(nil) // it never was a member's key as far as the group knows
 		}
 	}
-	s.mu.Lock()
-	s.looking = nil
+	if s.looking == f {
+		s.looking = nil
+	}
 	s.mu.Unlock()
 	f.err = err
 	close(f.done)
@@ -208,15 +215,14 @@ func sameLook(a, b *look) bool {
 
 // await waits for looks, each for as long as its member may take, and passes over
 // a member that takes longer. It returns how many were answered.
-func (g *Group) await(ctx context.Context, r *request, waits []awaited) (answered int) {
+func (g *Group) await(ctx context.Context, waits []awaited) (answered int) {
 	for _, w := range waits {
-		limit := min(max(w.m.hedgeDelay(), minLookWait), maxLookWait)
-		timer := time.NewTimer(limit - (g.now() - r.began))
+		timer := time.NewTimer(w.m.lookWait() - (g.now() - w.since))
 		select {
 		case <-w.flight.done:
 		case <-timer.C:
 			if !w.flight.over() {
-				g.overdue(w.m, r.began, errSlowLook)
+				g.overdue(w.m, w.since, errSlowLook)
 			}
 		case <-ctx.Done():
 		}
@@ -227,5 +233,8 @@ func (g *Group) await(ctx context.Context, r *request, waits []awaited) (answere
 	}
 	return answered
 }
+
+// lookWait is how long a look at the member is waited for.
+func (m *member) lookWait() time.Duration { return min(max(m.usual(), minLookWait), maxLookWait) }
 
 var errSlowLook = errors.New("it does not say what it permits")

@@ -69,11 +69,16 @@ func (m *member) usable() bool {
 // era changes whenever what was proven of the member's keys must be proven again.
 func (m *member) era() uint64 { return m.returns.Load() + m.token.Losses() }
 
-// hedgeDelay is how long an answer of the member may take before another is asked:
-// three times what nearly all of its answers took lately.
-func (m *member) hedgeDelay() time.Duration {
+// usual is how long an answer of the member may take: three times what nearly all
+// of its answers took lately.
+func (m *member) usual() time.Duration {
 	mean, deviation := m.latency()
-	return min(max(3*(mean+2*deviation), minHedgeDelay), maxHedgeDelay)
+	return 3 * (mean + 2*deviation)
+}
+
+// hedgeDelay is how long an answer of the member may take before another is asked.
+func (m *member) hedgeDelay() time.Duration {
+	return min(max(m.usual(), minHedgeDelay), maxHedgeDelay)
 }
 
 func (m *member) latency() (mean, deviation time.Duration) {
@@ -118,6 +123,16 @@ func (g *Group) doubt(m *member, why error) {
 	if !m.suspect.Swap(true) {
 		m.doubted, m.why = g.now(), why
 	}
+}
+
+// doubts returns for how long a member has been passed over, 0 if it is not.
+func (g *Group) doubts(m *member) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.suspect.Load() {
+		return 0
+	}
+	return g.now() - m.doubted
 }
 
 // tell logs that a member is passed over, once, if that has lasted.
@@ -182,6 +197,13 @@ func (m *member) differs() string {
 		reason += fmt.Sprintf(", and %d more that differ", len(all)-1)
 	}
 	return reason
+}
+
+// differsIn reports whether the member has another key as this version.
+func (m *member) differsIn(v versionID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.differing[v]
 }
 
 // permissions asks the member for a version as it is now.

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hyok-kms/hyok/keystore"
@@ -94,13 +95,22 @@ func (g *Group) awaitProof(ctx context.Context, r *request, members []int) ([]in
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("key store %s, %v: no token has proven in time that it has the right key: %w", g.name, r.version.versionID, ctx.Err())
 		}
-		if err = flights[n].err; err == nil {
+		switch failure := flights[n].err; {
+		case failure == nil:
 			i := members[n]
 			r.keys[i], _ = g.members[i].token.Known(r.key.id) // the proof may have found it anew
 			return []int{i}, nil
+		case err == nil, !errors.Is(failure, keystore.ErrKeyNotFound): // one that lost it does not speak for those that fail
+			err = failure
 		}
 	}
-	if errors.Is(err, keystore.ErrInvalidCiphertext) {
+	away := func(k *keystore.Key) bool { // those that can be asked are among members
+		return has(k, r.version.number) && !slices.ContainsFunc(members, func(i int) bool { return r.keys[i] == k })
+	}
+	if errors.Is(err, keystore.ErrKeyNotFound) && slices.ContainsFunc(r.keys, away) {
+		return nil, g.unavailable(r.key.id)
+	}
+	if errors.Is(err, keystore.ErrInvalidCiphertext) || errors.Is(err, errUnasked) {
 		return nil, fmt.Errorf("%w (%v)", g.unavailable(r.key.id), err) // %v: it was not the caller's ciphertext
 	}
 	return nil, err
@@ -126,7 +136,7 @@ func (g *Group) prove(ctx context.Context, m *member, v *versionState) error {
 	began = g.now()
 	if a == nil {
 		p.accepted = true
-	} else if p.accepted, err = g.open(ctx, m, k, v, a); err != nil {
+	} else if p.accepted, err = g.open(ctx, m, k, v, a); err != nil && !errors.Is(err, errUnasked) {
 		g.note(m, began, err)
 	}
 	switch {
@@ -161,23 +171,44 @@ func (g *Group) open(ctx context.Context, m *member, k *keystore.Key, v *version
 	return false, err
 }
 
+// errUnasked says that those who could tell whether a member has the right key
+// cannot be asked.
+var errUnasked = errors.New("no token that could tell whether it is the same key answers")
+
 // openElsewhere has a member seal, and another that opens the known answer open.
+// Nothing is accepted while one that may be able to is away.
 func (g *Group) openElsewhere(ctx context.Context, m *member, k *keystore.Key, v *versionState, a *answer) (accepted bool, err error) {
 	aad := a.aad(v.versionID)
 	sealed, err := k.Encrypt(ctx, v.number, randomText(), aad)
 	if err != nil {
 		return false, err // it may do nothing with the key
 	}
+	unasked := g.answers.mayOpen(v.versionID, g.absent)
 	for _, other := range g.members {
 		held, _ := other.token.Known(v.id)
-		if other == m || !other.usable() || !has(held, v.number) {
+		switch there := has(held, v.number); {
+		case other == m:
+			continue
+		case !other.token.Available():
+			unasked = unasked || v.members[other.index].mayOpen(there)
+			continue
+		case !there:
 			continue
 		}
-		if _, err := held.Decrypt(ctx, v.number, a.Sealed, aad); err != nil {
-			continue // it has no say
+		began := g.now()
+		_, err := held.Decrypt(ctx, v.number, a.Sealed, aad)
+		if err == nil {
+			if _, err = held.Decrypt(ctx, v.number, sealed, aad); err == nil || errors.Is(err, keystore.ErrInvalidCiphertext) {
+				return false, err
+			}
 		}
-		_, err := held.Decrypt(ctx, v.number, sealed, aad)
-		return false, err
+		if !aboutKey(err) { // else it has no say
+			g.note(other, began, err)
+			unasked = true
+		}
+	}
+	if unasked {
+		return false, fmt.Errorf("token %s, %v: %w", m.token.Name(), v.versionID, errUnasked)
 	}
 	return true, nil
 }
@@ -197,10 +228,15 @@ func (g *Group) answer(ctx context.Context, v *versionState) (*answer, error) {
 	if a := g.answers.get(v.versionID); a != nil {
 		return a, nil
 	}
-	failure := g.unavailable(v.id)
+	var failure, gone error
+	mayNot, away := false, false
 	for _, m := range g.members { // nobody else can tell: the first in the configuration is right
 		k, _ := m.token.Known(v.id)
-		if !m.usable() || !has(k, v.number) {
+		if !has(k, v.number) {
+			continue
+		}
+		if !m.usable() {
+			away = true
 			continue
 		}
 		began := g.now()
@@ -211,14 +247,22 @@ func (g *Group) answer(ctx context.Context, v *versionState) (*answer, error) {
 			g.answers.put(v.versionID, a)
 			return a, nil
 		case errors.Is(err, keystore.ErrKeyUsage): // perhaps another may
-			failure = nil
+			mayNot, failure = true, nil
+		case errors.Is(err, keystore.ErrKeyNotFound): // perhaps another has it
+			gone = err
 		case aboutKey(err):
 			return nil, err
 		default:
 			failure = err
 		}
 	}
-	return nil, failure
+	switch {
+	case failure != nil || mayNot:
+		return nil, failure
+	case gone != nil && !away:
+		return nil, gone
+	}
+	return nil, g.unavailable(v.id)
 }
 
 // sealAnswer has a member seal a random text, and open it again: a damaged answer

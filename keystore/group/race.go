@@ -27,6 +27,8 @@ type contest[T any] struct {
 	cancel context.CancelFunc // calls off all members
 	hedges sync.WaitGroup     // Add under mu and while not closed
 
+	all []int // the members to try; fixed
+
 	mu     sync.Mutex
 	order  []int // members not yet tried; guarded by mu
 	closed bool  // nobody else is asked; guarded by mu
@@ -41,7 +43,7 @@ type contest[T any] struct {
 // race runs op in the members of order until one gives a decisive answer. When it
 // returns, nobody uses what op refers to any more.
 func race[T any](ctx context.Context, r *request, order []int, op func(context.Context, *keystore.Key) (T, error), wipe func(T)) (T, error) {
-	c := &contest[T]{r: r, op: op, wipe: wipe, order: order}
+	c := &contest[T]{r: r, op: op, wipe: wipe, all: order, order: order}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	defer c.cancel()
 	c.trial(c.next)
@@ -85,7 +87,11 @@ func (c *contest[T]) end(ctx context.Context) {
 	c.closed = true
 	c.mu.Unlock()
 	c.hedges.Wait()
-	if !c.won && c.err == nil {
+	switch {
+	case c.won:
+	case errors.Is(c.err, keystore.ErrInvalidCiphertext) && c.r.mayOpenElsewhere(c.all[:len(c.all)-len(c.order)]):
+		c.err = fmt.Errorf("%w (%v)", c.r.key.g.unavailable(c.r.key.id), c.err) // %v: another may open it
+	case c.err == nil:
 		c.err = fmt.Errorf("key %s: no token was asked in time: %w", c.r.key.id, ctx.Err())
 	}
 }
@@ -189,11 +195,22 @@ func (c *contest[T]) win(m *member, out T, err error) {
 	c.cancel()
 }
 
-// fail remembers why a member gave no answer. That it was called off says nothing.
+// fail remembers why a member gave no answer. That it was called off says nothing,
+// and one that cannot open a ciphertext does not speak for those that fail.
 func (c *contest[T]) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.won && (c.err == nil || !errors.Is(err, context.Canceled)) {
+	if !c.won && (c.err == nil || weight(err) >= weight(c.err)) {
 		c.err = err
 	}
+}
+
+func weight(err error) int {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return 0
+	case errors.Is(err, keystore.ErrInvalidCiphertext):
+		return 1
+	}
+	return 2
 }

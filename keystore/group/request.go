@@ -37,6 +37,18 @@ func (g *Group) request(ctx context.Context, k *Key, number uint32) (*request, e
 	return r, nil
 }
 
+// mayOpenElsewhere reports whether others than these members may be able to decrypt
+// with the version.
+func (r *request) mayOpenElsewhere(asked []int) bool {
+	g := r.key.g
+	for i, m := range g.members {
+		if !slices.Contains(asked, i) && !m.differsIn(r.version.versionID) && r.version.members[i].mayOpen(has(r.keys[i], r.version.number)) {
+			return true
+		}
+	}
+	return g.answers.mayOpen(r.version.versionID, g.absent)
+}
+
 // knownKeys returns a key as each member's index has it.
 func (g *Group) knownKeys(id string) []*keystore.Key {
 	keys := make([]*keystore.Key, len(g.members))
@@ -66,8 +78,11 @@ func do[T any](ctx context.Context, k *Key, number uint32, n need, op func(conte
 	const tries = 3
 	for try := 1; ; try++ {
 		out, err := doOnce(ctx, k, number, n, op, wipe)
-		if !errors.Is(err, errUnproven) || try == tries || ctx.Err() != nil {
+		switch {
+		case !errors.Is(err, errUnproven):
 			return out, err
+		case try == tries || ctx.Err() != nil:
+			return out, fmt.Errorf("%w (%w)", k.g.unavailable(k.id), err)
 		}
 	}
 }
@@ -80,7 +95,7 @@ func doOnce[T any](ctx context.Context, k *Key, number uint32, n need, op func(c
 	}
 	waits := g.look(r, lookForce)
 	if g.verdict(r.version, n) != nil {
-		g.await(ctx, r, waits)
+		g.await(ctx, waits)
 		waits = nil
 		if err := g.verdict(r.version, n); err != nil {
 			return none, err
@@ -89,17 +104,23 @@ func doOnce[T any](ctx context.Context, k *Key, number uint32, n need, op func(c
 	g.hedges.earn()
 	order, err := g.candidates(ctx, r)
 	if err != nil {
-		g.await(ctx, r, waits) // they may tell why there is none
+		g.await(ctx, waits) // they may tell why there is none
 		if refused := g.verdict(r.version, n); refused != nil {
 			err = refused
 		}
 		return none, err
 	}
 	out, err := race(ctx, r, order, op, wipe)
-	if aboutKey(err) && !errors.Is(err, keystore.ErrInvalidCiphertext) {
-		waits = g.look(r, 0) // what this request was told holds for the next ones
+	now := g.now()
+	if told := aboutKey(err) && !errors.Is(err, keystore.ErrInvalidCiphertext); told || now-r.began >= lookRound {
+		force := lookForce
+		if told {
+			force, waits = 0, nil // what this request was told holds for the next ones
+		}
+		r.began = now // the looks of its beginning may be of too long ago by now
+		waits = append(waits, g.look(r, force)...)
 	}
-	g.await(ctx, r, waits)
+	g.await(ctx, waits)
 	if refused := g.verdict(r.version, n); refused != nil {
 		wipe(out)
 		return none, refused

@@ -82,6 +82,34 @@ func (r *rig) setEnabled(i int, id string, enabled bool) {
 	}
 }
 
+// A member that was never seen to have the right key, since it was disabled there
+// before, does not give it back by destroying it.
+func TestDisabledThenDestroyed(t *testing.T) {
+	r := newPair(t)
+	r.putAll("k", both)
+	r.setEnabled(1, "k", false)
+	r.open(0, 1)
+	eventually(t, "it is refused", func() bool { _, _, err := r.encrypt(patient(t), "k"); return errors.Is(err, keystore.ErrKeyDisabled) })
+	r.destroy(1, "k")
+	gone := func() bool {
+		_, _, err := r.encrypt(patient(t), "k")
+		if err == nil {
+			t.Fatal("it is served again")
+		}
+		return errors.Is(err, keystore.ErrKeyNotFound)
+	}
+	eventually(t, "it is known to be destroyed", gone)
+	r.refresh()
+	gone()
+	r.close()
+	r.open(0, 1)
+	r.refused(keystore.ErrKeyNotFound, "k")
+	r.put(1, "k", both, 7)
+	r.refresh()
+	eventually(t, "it is served again", func() bool { _, _, err := r.encrypt(patient(t), "k"); return err == nil })
+	r.served("k", 0, 1)
+}
+
 // Of a key that has other versions it is the version that is not found.
 func TestVersionDestroyedInOneMember(t *testing.T) {
 	r := newPair(t)
@@ -105,6 +133,38 @@ func TestVersionDestroyedInOneMember(t *testing.T) {
 		return errors.Is(err, group.ErrVersionNotFound)
 	})
 	r.served("k", 0, 1)
+}
+
+// An older version is used also while the member cannot be asked in which the newest
+// one was destroyed.
+func TestNewestDestroyedInAMemberThatIsAway(t *testing.T) {
+	r := newPair(t)
+	r.putAll("k", both)
+	for i := range 2 {
+		r.putVersion(i, "k", 2, 9)
+	}
+	r.open(0, 1).served("k", 0, 1)
+	s := r.mustEncrypt("k")
+	if err := r.others[1].Refresh(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.others[1].DestroyKey(patient(t), "k", 2); err != nil {
+		t.Fatal(err)
+	}
+	refused := func() bool {
+		_, err := r.find("k").Decrypt(patient(t), 2, s, []byte("context"))
+		return errors.Is(err, group.ErrVersionNotFound)
+	}
+	eventually(t, "it is refused", refused)
+	r.fell(1)
+	eventually(t, "it has left", func() bool { return r.group.Stats().Usable == 1 })
+	r.mustEncrypt("k")
+	if n := r.find("k").Newest(); n != 1 {
+		t.Errorf("encryption uses version %d", n)
+	}
+	if !refused() {
+		t.Error("the version that was destroyed is served")
+	}
 }
 
 // A member that is taken out of the group forbids nothing any more; if it comes

@@ -182,6 +182,12 @@ func (r *rig) open(order ...int) *rig {
 
 func (r *rig) openAsIs(order ...int) {
 	r.t.Helper()
+	r.openWithout(nil, order...)
+}
+
+// openWithout opens the group while those of absent cannot be opened.
+func (r *rig) openWithout(absent []int, order ...int) {
+	r.t.Helper()
 	log := slog.New(slog.NewJSONHandler(r.log, nil))
 	answers, err := group.OpenAnswers(r.path, log)
 	if err != nil {
@@ -191,8 +197,12 @@ func (r *rig) openAsIs(order ...int) {
 	for _, i := range order {
 		tokens = append(tokens, r.tokens[i])
 	}
+	var missing []string
+	for _, i := range absent {
+		missing = append(missing, r.tokens[i].Name())
+	}
 	r.answers = answers
-	r.group = group.New(group.Options{Name: "store", Tokens: tokens, Answers: answers, Logger: log})
+	r.group = group.New(group.Options{Name: "store", Tokens: tokens, Absent: missing, Answers: answers, Logger: log})
 	r.group.Start()
 	r.t.Cleanup(r.close)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hyok-kms/hyok/keystore"
 )
@@ -36,10 +37,26 @@ type seat struct {
 	proving *flight // nil: nobody proves; guarded by mu
 }
 
+// binds reports whether a version that is not in the member any more was destroyed
+// there: the member has proven it, or forbade something until then. Otherwise it may
+// have been another key.
+func (s *seat) binds() bool {
+	l := s.look.Load()
+	return s.held.Load() || l != nil && l.revokes()
+}
+
+// mayOpen reports whether a member that is away may be able to decrypt with the
+// version, as far as the group knows.
+func (s *seat) mayOpen(there bool) bool {
+	l := s.look.Load()
+	return (there || s.held.Load()) && (l == nil || l.refusal(toDecrypt) == nil)
+}
+
 // flight is something that is found out once for all who wait for it.
 type flight struct {
-	done chan struct{}
-	err  error // valid once done is closed
+	done  chan struct{}
+	err   error         // valid once done is closed
+	began time.Duration // time of the group, of a look
 }
 
 func (f *flight) over() bool {

@@ -170,6 +170,9 @@ func (g *Group) sweep(ctx context.Context) {
 // isGone reports whether all members, each of which can be asked, say that they do
 // not have a version.
 func (g *Group) isGone(ctx context.Context, v versionID) bool {
+	if len(g.absent) > 0 {
+		return false // they may have it
+	}
 	for _, m := range g.members {
 		if k, err := m.token.Known(v.id); err != nil || has(k, v.number) || !m.usable() {
 			return false
