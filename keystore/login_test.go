@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hyok-kms/hyok/internal/tokentest"
@@ -53,5 +54,29 @@ func TestLockedPIN(t *testing.T) {
 	_, err := keystore.Open(patient(t), &modules, o)
 	if !errors.Is(err, keystore.ErrPINIncorrect) || !errors.Is(err, keystore.ErrPINLocked) {
 		t.Error(err)
+	}
+}
+
+// A PIN that cannot be read puts the token out of service, as whatever keeps it from
+// being logged in to, until it can be read again.
+func TestPINCannotBeRead(t *testing.T) {
+	var lost atomic.Bool
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(3), func(o *keystore.Options) {
+		o.PIN = func() (string, error) {
+			if lost.Load() {
+				return "", errors.New("the file is gone")
+			}
+			return tokentest.PIN, nil
+		}
+	})
+	generate(t, tok, "k", both)
+	w := newWitness(t, u)
+	lost.Store(true)
+	m.Set(t, "lose-sessions 1")
+	eventually(t, "the token is given up", func() bool { w.check(patient(t), t, tok); return !tok.Available() })
+	lost.Store(false)
+	eventually(t, "the token is back", tok.Available)
+	if !w.check(patient(t), t, tok) {
+		t.Error("it does not serve")
 	}
 }

@@ -296,9 +296,7 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 		t.login.wrong.Store(true)
 		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
 	}
-	if !isAnswer(err) && !isModuleGone(err) {
-		return fmt.Errorf("token %s: %w", t.name, err) // the PIN could not be read
-	}
+	// Also that the PIN could not be read: without it the token cannot serve.
 	return t.callError("C_Login", err)
 }
 
