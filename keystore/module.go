@@ -22,8 +22,9 @@ type Modules struct {
 	// module can be isolated.
 	Command []string
 
-	mu   sync.Mutex
-	open map[string]*module // by resolved path; guarded by mu
+	mu       sync.Mutex             // held by nobody who calls a module, since that may hang
+	open     map[string]*module     // by resolved path; guarded by mu
+	changing map[string]*sync.Mutex // by resolved path: held while it is loaded or given up; guarded by mu
 }
 
 // module is one loaded PKCS#11 library.
@@ -60,10 +61,8 @@ func (ms *Modules) acquire(path string) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	if m, ok := ms.open[resolved]; ok {
-		m.refs++
+	defer ms.change(resolved)()
+	if m := ms.share(resolved); m != nil {
 		return m, nil
 	}
 	ctx, err := cryptoki.Load(resolved)
@@ -79,11 +78,42 @@ func (ms *Modules) acquire(path string) (*module, error) {
 		ctx.Destroy()
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s: %w", resolved, err)
 	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
 	if ms.open == nil {
 		ms.open = map[string]*module{}
 	}
 	ms.open[resolved] = m
 	return m, nil
+}
+
+// change waits until nobody else loads or gives up the module at a resolved path, and
+// returns what ends that.
+func (ms *Modules) change(resolved string) (end func()) {
+	ms.mu.Lock()
+	if ms.changing == nil {
+		ms.changing = map[string]*sync.Mutex{}
+	}
+	one := ms.changing[resolved]
+	if one == nil {
+		one = new(sync.Mutex)
+		ms.changing[resolved] = one
+	}
+	ms.mu.Unlock()
+	one.Lock()
+	return one.Unlock
+}
+
+// share returns the module at a resolved path for one more user, nil if it is not
+// loaded.
+func (ms *Modules) share(resolved string) *module {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := ms.open[resolved]
+	if m != nil {
+		m.refs++
+	}
+	return m
 }
 
 // acquireToken acquires the module that u names and finds the token there. A
@@ -138,14 +168,22 @@ func (ms *Modules) release(m *module) error {
 	if m.isolated() != nil {
 		return m.finish() // it is nobody else's, and may hang
 	}
+	defer ms.change(m.path)()
+	if ms.shared(m) {
+		return nil
+	}
+	return m.finish()
+}
+
+// shared takes one user of the module away, and reports whether there are others.
+func (ms *Modules) shared(m *module) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	m.refs--
-	if m.refs > 0 {
-		return nil
+	if m.refs == 0 {
+		delete(ms.open, m.path)
 	}
-	delete(ms.open, m.path)
-	return m.finish()
+	return m.refs > 0
 }
 
 // finish finalizes and unloads the module.

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -201,6 +202,41 @@ func testAnotherToken(t *testing.T, isolation func(*keystore.Options)) {
 			if !w.check(patient(t), t, tok) {
 				t.Error("it does not serve")
 			}
+		})
+	}
+}
+
+// A module that hangs while it is initialized or finalized keeps no other module's
+// tokens from being opened, coming back and being closed.
+func TestHangingModuleDisturbsNoOther(t *testing.T) {
+	for _, function := range []string{"C_Initialize", "C_Finalize"} {
+		t.Run(function, func(t *testing.T) {
+			tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+			k := generate(t, tok, "k", both)
+			sick := tokentest.NewFaulty(t)
+			o := tokentest.Options(sick.Token(t, &modules))
+			sick.Set(t, "hang "+function)
+			if function == "C_Finalize" {
+				o.URI.Token = "none of this name" // so that the module is given up again
+			}
+			if _, err := keystore.Open(soon(t), &modules, o); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			hangs(t, sick)
+			kill(t, m, k, tok, "dead CKR_DEVICE_REMOVED until-initialize")
+			m.Set(t)
+			eventually(t, "the token is back", tok.Available)
+			other := tokentest.NewFaulty(t)
+			ctx := patient(t)
+			opened, err := keystore.Open(ctx, &modules, tokentest.Options(other.Token(t, &modules)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := opened.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			sick.Set(t)
+			eventually(t, "the module is finalized", func() bool { return sick.Count(t, "C_Finalize") == 1 && sick.Count(t, tokentest.HangingCalls) == 0 })
 		})
 	}
 }
