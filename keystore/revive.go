@@ -23,7 +23,7 @@ const (
 	resetEvery     = 500 * time.Millisecond
 	revivePatience = 500 * time.Millisecond // with the first test
 	mostPatience   = 30 * time.Second
-	killPatience   = 2 * time.Second // with a module in a process of its own; doubled each time
+	killPatience   = 2 * time.Second // with a module in a process of its own, also as it starts; doubled each time
 	mostKillWait   = 10 * time.Second
 )
 
@@ -119,9 +119,10 @@ func (r *revival) repair(cause error) {
 
 func (r *revival) restart(dead bool) {
 	r.reset = time.Now()
-	done, err := r.t.modules.reset(r.t.module, dead)
+	done, err := r.t.modules.reset(r.t.module, dead, r.kill)
 	switch {
 	case err != nil:
+		r.kill = min(2*r.kill, mostKillWait) // it may only be slow to start
 		r.t.log.Error("the module could not be initialized again", "error", err)
 	case done:
 		r.t.log.Warn("the module was initialized again")
@@ -147,19 +148,26 @@ func isModuleGone(err error) bool {
 // reset has a module start anew: by C_Finalize and C_Initialize, or C_Initialize
 // alone where it is dead, which says that it is not initialized. That ends all
 // sessions of everybody who uses it. So it is done only while every token of the
-// module is out of service, or the module dead, and while no call is inside. It
-// reports whether it was done.
-func (ms *Modules) reset(m *module, dead bool) (bool, error) {
+// module is out of service, or the module dead, and while no call is inside. A
+// process of its own is ended, and the next one too if it takes longer than patience
+// to start. It reports whether it was done.
+func (ms *Modules) reset(m *module, dead bool, patience time.Duration) (bool, error) {
 	isolated := m.isolated()
-	if isolated == nil {
-		if !dead && (!m.ours || !ms.idle(m)) || !m.calls.TryLock() {
-			return false, nil
-		}
-		defer m.calls.Unlock()
-	}
 	switch {
 	case isolated != nil:
 		isolated.Kill()
+		// What is inside returns then. It must, before there is another process: there
+		// its handles may be those of other sessions and keys.
+		m.calls.Lock()
+	case !dead && (!m.ours || !ms.idle(m)) || !m.calls.TryLock():
+		return false, nil
+	}
+	defer m.calls.Unlock()
+	switch {
+	case isolated != nil:
+		started := make(chan struct{})
+		defer close(started)
+		defer time.AfterFunc(patience, func() { killUntil(started, isolated) }).Stop()
 	case !dead:
 		_ = m.ctx.Finalize() // C_Initialize tells whether it has helped
 	}

@@ -202,8 +202,7 @@ func (t *Token) Close(ctx context.Context) error {
 		return t.life.err
 	case <-ctx.Done():
 		if isolated := t.module.isolated(); isolated != nil {
-			isolated.Kill() // which ends what hangs inside
-			<-t.life.over
+			killUntil(t.life.over, isolated) // which ends what hangs inside, and in a next one
 			return t.life.err
 		}
 		return fmt.Errorf("token %s: calls still wait for the module: %w", t.name, ctx.Err())

@@ -1,0 +1,67 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
+)
+
+// fakeProcess is a module in a process of its own of which nothing is used but what
+// its life and its sessions need.
+type fakeProcess struct {
+	cryptoki.Isolated
+	killed  chan struct{}
+	started atomic.Bool
+}
+
+func (f *fakeProcess) Kill()             { close(f.killed) }
+func (f *fakeProcess) Initialize() error { f.started.Store(true); return nil }
+
+func (f *fakeProcess) OpenSession(uint, uint) (cryptoki.Session, error) { return 1, nil }
+func (f *fakeProcess) CloseSession(cryptoki.Session) error              { return nil }
+
+// newFake returns a token of a module without more than tests of sessions need.
+func newFake(t *testing.T, m cryptoki.Module) *Token {
+	ctx, stop := context.WithCancel(t.Context())
+	tok := &Token{
+		name: "t", modules: new(Modules), module: &module{ctx: m}, log: slog.New(slog.DiscardHandler), epoch: time.Now(),
+		background: ctx, stop: stop, idle: make(chan *worker, 1),
+	}
+	tok.sessions.limit = 1
+	tok.breaker.init()
+	t.Cleanup(stop)
+	return tok
+}
+
+// An operation of several calls that began in one process ends before there is
+// another: there its handles may name other keys.
+func TestNoOperationSpansTwoProcesses(t *testing.T) {
+	f := &fakeProcess{killed: make(chan struct{})}
+	tok := newFake(t, f)
+	inside, reset := make(chan struct{}), make(chan error, 1)
+	go func() {
+		<-inside
+		_, err := tok.modules.reset(tok.module, true, time.Minute)
+		reset <- err
+	}()
+	err := tok.do(t.Context(), func(*worker) error {
+		close(inside)
+		<-f.killed
+		for calls := &tok.module.calls; !f.started.Load() && calls.TryRLock(); runtime.Gosched() { // until reset waits
+			calls.RUnlock()
+		}
+		if f.started.Load() {
+			return errors.New("its next call would be of another process")
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-reset); err != nil || !f.started.Load() {
+		t.Error(err)
+	}
+}
