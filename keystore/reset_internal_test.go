@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,5 +65,41 @@ func TestNoOperationSpansTwoProcesses(t *testing.T) {
 	})
 	if err := errors.Join(err, <-reset); err != nil || !f.started.Load() {
 		t.Error(err)
+	}
+}
+
+// closings is a module of which sessions are closed.
+type closings struct {
+	cryptoki.Module
+	t      *testing.T
+	calls  *sync.RWMutex
+	closed []cryptoki.Session
+}
+
+func (c *closings) CloseSession(s cryptoki.Session) error {
+	if c.calls.TryLock() {
+		c.t.Error("the module could be finalized while a session is closed")
+		c.calls.Unlock()
+	}
+	c.closed = append(c.closed, s)
+	return nil
+}
+
+// The session of the copies is closed as any other call is made, and not at all once
+// the module was initialized again: then its handle may be another's.
+func TestSessionOfCopiesIsClosed(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		c := &closings{t: t}
+		tok := newFake(t, c)
+		c.calls = &tok.module.calls
+		tok.copies.session, tok.copies.open = 7, true
+		if anew {
+			tok.module.resets.Add(1)
+		}
+		tok.stop()
+		tok.keepCopies(tok.background)
+		if closed := slices.Contains(c.closed, 7); closed == anew || tok.copies.open {
+			t.Errorf("initialized again: %v, closed: %v", anew, closed)
+		}
 	}
 }
