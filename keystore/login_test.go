@@ -80,3 +80,25 @@ func TestPINCannotBeRead(t *testing.T) {
 		t.Error("it does not serve")
 	}
 }
+
+// That the PIN is refused after the token was away is what callers are told from then
+// on, and it is not tried again.
+func TestPINRefusedAfterAnOutage(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+	k := generate(t, tok, "k", both)
+	kill(t, m, k, tok, "dead CKR_DEVICE_REMOVED")
+	logins := m.Count(t, "C_Login")
+	m.Set(t, "lose-sessions 1", "fail C_Login 0xa0")
+	eventually(t, "callers are told", func() bool {
+		_, err := k.Encrypt(patient(t), 1, []byte("p"), nil)
+		return errors.Is(err, keystore.ErrPINIncorrect)
+	})
+	opened := m.Count(t, "C_OpenSession")
+	eventually(t, "the token was tried again and again", func() bool { return m.Count(t, "C_OpenSession") > opened+5 })
+	if n := m.Count(t, "C_Login") - logins; n != 1 {
+		t.Errorf("the PIN was tried %d times", n)
+	}
+	m.Set(t)
+	tok.RetryPIN()
+	eventually(t, "the token is back", tok.Available)
+}
