@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
@@ -102,4 +103,21 @@ func TestSessionOfCopiesIsClosed(t *testing.T) {
 			t.Errorf("initialized again: %v, closed: %v", anew, closed)
 		}
 	}
+}
+
+// Each test that hangs for good costs a thread, of which a process has 10,000: those of
+// a token that hangs for weeks are few.
+func TestHangingTestsStayFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tok := newFake(t, &closings{t: t})
+		begin, tests := time.Now(), 0
+		r := &revival{t: tok, patience: revivePatience, kill: killPatience, moved: begin}
+		for ; time.Since(begin) < 60*24*time.Hour; tests++ {
+			time.Sleep(r.patience) // of the bubble's clock
+			r.hanging()
+		}
+		if tests > 1000 {
+			t.Errorf("%d", tests)
+		}
+	})
 }
