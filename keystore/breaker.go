@@ -137,7 +137,8 @@ func (t *Token) trip(now *trip) {
 // when the breaker opened.
 func (t *Token) stays(err error) {
 	var te *TokenError
-	if !errors.As(err, &te) {
+	refused := errors.Is(err, ErrPINIncorrect)
+	if !refused && !errors.As(err, &te) {
 		return
 	}
 	t.breaker.mu.Lock()
@@ -145,6 +146,9 @@ func (t *Token) stays(err error) {
 	was := t.breaker.now.Load()
 	if errors.Is(err, ErrTokenNotFound) && !errors.Is(was.cause, ErrTokenNotFound) {
 		t.log.Error("the token is not where it was", "error", err)
+	}
+	if refused && !errors.Is(was.cause, ErrPINIncorrect) {
+		t.log.Error("the token refuses the PIN, which is not tried again", "error", err)
 	}
 	t.breaker.now.Store(&trip{since: was.since, hang: was.hang, cause: err})
 }

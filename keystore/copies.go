@@ -43,6 +43,7 @@ type copyKeeper struct {
 	session pkcs11.SessionHandle
 	open    bool
 	epoch   uint64 // sessionCount.losses when the session was opened
+	resets  uint64 // module.resets when the session was opened
 	kept    map[*version]*keptCopy
 }
 
@@ -59,7 +60,11 @@ func (t *Token) keepCopies(ctx context.Context) {
 	k.kept = map[*version]*keptCopy{}
 	ticker := time.NewTicker(copyRound)
 	defer ticker.Stop()
-	defer t.endCopies()
+	defer func() {
+		t.module.calls.RLock()
+		defer t.module.calls.RUnlock()
+		t.endCopies()
+	}()
 	for {
 		select {
 		case <-ticker.C:
@@ -141,12 +146,12 @@ func (t *Token) makeCopies() {
 func (t *Token) makeCopy(id string, v *version) error {
 	k := &t.copies
 	if !k.open {
-		epoch := t.sessions.losses.Load()
+		epoch, resets := t.sessions.losses.Load(), t.module.resets.Load()
 		s, err := t.openSession(false, epoch)
 		if err != nil {
 			return err
 		}
-		k.session, k.open, k.epoch = s, true, epoch
+		k.session, k.open, k.epoch, k.resets = s, true, epoch, resets
 	}
 	if v.epoch.Load() != k.epoch {
 		return nil // its handle may be another's: the next use looks
@@ -210,6 +215,9 @@ func (t *Token) endCopies() {
 		return
 	}
 	k.open = false
+	if k.resets != t.module.resets.Load() {
+		return // it went with all others, and its handle may be another's
+	}
 	if err := t.closeSession(k.session); err != nil {
 		t.log.Warn("the session of the copies could not be closed", "error", err)
 	}

@@ -115,6 +115,11 @@ func isHandleGone(err error) bool {
 	return isCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_UNWRAPPING_KEY_HANDLE_INVALID)
 }
 
+// isStranger reports whether err may say that a handle, got before a loss of all
+// sessions, is that of another object now, which may be one that the token cannot
+// read: SoftHSM2 answers CKR_GENERAL_ERROR of an object in another token.
+func isStranger(err error) bool { return isAnswer(err) && !isSessionLost(err) }
+
 // isSessionLost reports whether err says that the session, or its login, is no
 // more, as after a restart of the token; with it all others went, or are not to be
 // trusted.

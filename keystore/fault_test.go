@@ -392,3 +392,38 @@ func TestHangingCopyKeeper(t *testing.T) {
 		t.Errorf("the key worked for %v more", worked)
 	}
 }
+
+// returns reports whether f returns.
+func returns(t *testing.T, f func()) bool {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-patient(t).Done():
+		return false
+	}
+}
+
+// What says where a token is, and what permits another login, call no module: they
+// return although the call hangs that looks for the token or logs in.
+func TestNothingElseWaitsForAHangingCall(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+	k := generate(t, tok, "k", both)
+	for n, function := range []string{"C_GetTokenInfo", "C_Login"} {
+		m.Set(t, fmt.Sprintf("lose-sessions %d", n+1), "hang "+function)
+		if _, err := k.Encrypt(soon(t), 1, []byte("p"), nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		eventually(t, "a call hangs", func() bool { return m.Count(t, tokentest.HangingCalls) > 0 })
+		if !returns(t, func() { tok.Info() }) || !returns(t, tok.RetryPIN) {
+			t.Errorf("somebody waits for %s", function)
+		}
+		m.Set(t)
+		eventually(t, "no call is stuck, and the token is back", func() bool { return tok.Stats().Stuck == 0 && tok.Available() })
+	}
+}

@@ -468,9 +468,9 @@ func (w *worker) confirm(id string, v *version) error {
 	}
 	o, ok, err := w.describe(v.handle)
 	switch {
-	case err != nil:
+	case err != nil && !isStranger(err):
 		return err
-	case !ok || o.label != id || !bytes.Equal(o.ckaID, v.ckaID):
+	case err != nil || !ok || o.label != id || !bytes.Equal(o.ckaID, v.ckaID):
 		return w.fail("C_GetAttributeValue", pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID))
 	}
 	v.epoch.Store(w.epoch)

@@ -79,12 +79,13 @@ func initializeUntil(ctx context.Context, m cryptoki.Isolated) error {
 	return m.Initialize()
 }
 
-// killUntil ends a process that is being started and may not be there yet.
-func killUntil(started <-chan struct{}, m cryptoki.Isolated) {
+// killUntil ends a process that may be about to be started and not be there yet, until
+// nobody starts or waits for it any more.
+func killUntil(over <-chan struct{}, m cryptoki.Isolated) {
 	for {
 		m.Kill()
 		select {
-		case <-started:
+		case <-over:
 			return
 		case <-time.After(10 * time.Millisecond):
 		}

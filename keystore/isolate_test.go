@@ -142,20 +142,6 @@ func TestChildHangs(t *testing.T) {
 	eventually(t, "no process is left", func() bool { return len(children(t)) == 0 })
 }
 
-// A process that hangs for good as it is started is replaced as well.
-func TestChildHangsAtItsStart(t *testing.T) {
-	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(2), isolated)
-	generate(t, tok, "k", both)
-	w := newWitness(t, u)
-	m.Set(t, "hang C_Initialize")
-	endChild(t, syscall.SIGKILL)
-	w.check(patient(t), t, tok)
-	eventually(t, "the next process hangs", func() bool { return m.Count(t, tokentest.HangingCalls) == 1 })
-	endChild(t, syscall.SIGSTOP) // so that it goes on hanging
-	m.Set(t)
-	eventually(t, "the token is back", func() bool { return tok.Available() && w.check(patient(t), t, tok) })
-}
-
 // endChild sends a signal to the one process of a module that there is.
 func endChild(t *testing.T, signal syscall.Signal) {
 	t.Helper()
@@ -260,4 +246,37 @@ func TestVaultInChild(t *testing.T) {
 		}
 		eventually(t, "it works with another process", func() bool { return call() == nil })
 	}
+}
+
+// A process whose module hangs as it is initialized is ended like any other that
+// hangs: the next one serves, and a token that waits for one can be closed.
+func TestChildHangsAsItStarts(t *testing.T) {
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(2), isolated)
+	generate(t, tok, "k", both)
+	w := newWitness(t, u)
+	started := m.Count(t, "C_Initialize")
+	m.Set(t, "hang C_Initialize", "crash C_Encrypt")
+	w.check(patient(t), t, tok)
+	eventually(t, "a process hung and the next one took its place", func() bool { return m.Count(t, "C_Initialize") > started+1 })
+	m.Set(t)
+	eventually(t, "the token is back", tok.Available)
+	if !w.check(patient(t), t, tok) {
+		t.Error("it does not serve")
+	}
+	started = m.Count(t, "C_Initialize")
+	m.Set(t, "hang C_Initialize", "crash C_Encrypt")
+	w.check(patient(t), t, tok)
+	eventually(t, "the next process hangs", func() bool { return m.Count(t, "C_Initialize") > started })
+	closed := make(chan error, 1)
+	go func() { closed <- tok.Close(soon(t)) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-patient(t).Done():
+		t.Error("it cannot be closed")
+	}
+	m.Set(t)
+	eventually(t, "no process is left", func() bool { return len(children(t)) == 0 })
 }

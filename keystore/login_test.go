@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hyok-kms/hyok/internal/tokentest"
@@ -54,4 +55,50 @@ func TestLockedPIN(t *testing.T) {
 	if !errors.Is(err, keystore.ErrPINIncorrect) || !errors.Is(err, keystore.ErrPINLocked) {
 		t.Error(err)
 	}
+}
+
+// A PIN that cannot be read puts the token out of service, as whatever keeps it from
+// being logged in to, until it can be read again.
+func TestPINCannotBeRead(t *testing.T) {
+	var lost atomic.Bool
+	tok, m, u := newFaulty(t, "softhsm2", nil, sessions(3), func(o *keystore.Options) {
+		o.PIN = func() (string, error) {
+			if lost.Load() {
+				return "", errors.New("the file is gone")
+			}
+			return tokentest.PIN, nil
+		}
+	})
+	generate(t, tok, "k", both)
+	w := newWitness(t, u)
+	lost.Store(true)
+	m.Set(t, "lose-sessions 1")
+	eventually(t, "the token is given up", func() bool { w.check(patient(t), t, tok); return !tok.Available() })
+	lost.Store(false)
+	eventually(t, "the token is back", tok.Available)
+	if !w.check(patient(t), t, tok) {
+		t.Error("it does not serve")
+	}
+}
+
+// That the PIN is refused after the token was away is what callers are told from then
+// on, and it is not tried again.
+func TestPINRefusedAfterAnOutage(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))
+	k := generate(t, tok, "k", both)
+	kill(t, m, k, tok, "dead CKR_DEVICE_REMOVED")
+	logins := m.Count(t, "C_Login")
+	m.Set(t, "lose-sessions 1", "fail C_Login 0xa0")
+	eventually(t, "callers are told", func() bool {
+		_, err := k.Encrypt(patient(t), 1, []byte("p"), nil)
+		return errors.Is(err, keystore.ErrPINIncorrect)
+	})
+	opened := m.Count(t, "C_OpenSession")
+	eventually(t, "the token was tried again and again", func() bool { return m.Count(t, "C_OpenSession") > opened+5 })
+	if n := m.Count(t, "C_Login") - logins; n != 1 {
+		t.Errorf("the PIN was tried %d times", n)
+	}
+	m.Set(t)
+	tok.RetryPIN()
+	eventually(t, "the token is back", tok.Available)
 }

@@ -22,7 +22,7 @@ type Modules struct {
 	// module can be isolated.
 	Command []string
 
-	mu    sync.Mutex
+	mu    sync.Mutex               // held by nobody who calls a module, since that may hang
 	open  map[string]*module       // by resolved path; guarded by mu
 	turns map[string]chan struct{} // by resolved path: capacity 1, see takeTurn; guarded by mu
 }

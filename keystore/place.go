@@ -3,6 +3,7 @@ package keystore
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 )
@@ -10,9 +11,9 @@ import (
 // place is where a token is: it may be in another slot once it was away, or another
 // token in its slot.
 type place struct {
-	mu    sync.Mutex
-	slot  uint   // guarded by mu
-	epoch uint64 // sessionCount.losses when the token was last seen there; guarded by mu
+	slot  atomic.Uint64 // written under mu; to read it is to wait for no call
+	mu    sync.Mutex    // held while the token is looked for, by calls that may hang
+	epoch uint64        // sessionCount.losses when the token was last seen there; guarded by mu
 }
 
 // locateToken returns the slot of the token. Once in each epoch it looks whether
@@ -21,17 +22,19 @@ func (t *Token) locateToken(epoch uint64) (uint, error) {
 	p := &t.place
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was := uint(p.slot.Load())
 	if p.epoch == epoch {
-		return p.slot, nil
+		return was, nil
 	}
-	slot, err := t.findAgain(p.slot)
+	slot, err := t.findAgain(was)
 	if err != nil {
 		return 0, err
 	}
-	if slot != p.slot {
-		t.log.Warn("the token is in another slot", "slot", slot, "was", p.slot)
+	if slot != was {
+		t.log.Warn("the token is in another slot", "slot", slot, "was", was)
 	}
-	p.slot, p.epoch = slot, epoch
+	p.slot.Store(uint64(slot))
+	p.epoch = epoch
 	return slot, nil
 }
 

@@ -240,3 +240,52 @@ func TestHangingModuleDisturbsNoOther(t *testing.T) {
 		})
 	}
 }
+
+// After C_Initialize a handle may name an object of another token of the module, which
+// this one cannot even read. Its keys are found again all the same.
+func TestHandlesOfAnotherToken(t *testing.T) {
+	m, tokens, keys := twins(t)
+	// In the middle of many, where the first token's will be.
+	generateMany(t, tokens[1], "before", 40)
+	s := seal(t, generate(t, tokens[1], "moved", both), "known", "")
+	v := openVault(t, tokens[1])
+	wrapped := material(t, v, "wrapped", keystore.SpecAES256)
+	sealed, err := v.Encrypt(patient(t), &wrapped, []byte("known"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	generateMany(t, tokens[0], "other", 90)
+	m.Set(t, "dead CKR_DEVICE_REMOVED until-initialize")
+	for i, k := range keys {
+		eventually(t, "the token is given up", func() bool { _, _ = k.Encrypt(patient(t), 1, []byte("p"), nil); return !tokens[i].Available() })
+	}
+	m.Set(t)
+	eventually(t, "both are back", func() bool { return tokens[0].Available() && tokens[1].Available() })
+	if err := tokens[0].Refresh(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := v.Decrypt(patient(t), &wrapped, sealed, nil); err != nil || string(text) != "known" {
+		t.Errorf("a wrapped key: %q, %v", text, err)
+	}
+	k, err := tokens[1].Find(patient(t), "moved")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := k.Decrypt(patient(t), 1, s, nil); err != nil || string(text) != "known" {
+		t.Errorf("a key: %q, %v", text, err)
+	}
+	if n := tokens[1].Stats().Resets; n != 1 {
+		t.Errorf("the module was initialized %d times", n)
+	}
+}
+
+func generateMany(t *testing.T, tok *keystore.Token, name string, n int) {
+	t.Helper()
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%s-%d", name, i)
+	}
+	if err := tok.GenerateKeys(patient(t), ids, both, nil); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -22,8 +22,9 @@ const (
 	reviveEvery    = 100 * time.Millisecond
 	resetEvery     = 500 * time.Millisecond
 	revivePatience = 500 * time.Millisecond // with the first test
-	mostPatience   = 30 * time.Second
-	killPatience   = 2 * time.Second // with a module in a process of its own; doubled each time
+	mostPatience   = 30 * time.Second       // or a hundredth of the time that nothing has returned
+	patienceShare  = 100
+	killPatience   = 2 * time.Second // with a module in a process of its own, also as it starts; doubled each time
 	mostKillWait   = 10 * time.Second
 )
 
@@ -94,7 +95,7 @@ func (r *revival) test() error {
 
 // hanging is what follows a test that hangs.
 func (r *revival) hanging() {
-	r.patience = min(2*r.patience, mostPatience)
+	r.patience = min(2*r.patience, max(mostPatience, time.Since(r.moved)/patienceShare))
 	if r.t.module.isolated() == nil {
 		return
 	}

@@ -242,7 +242,7 @@ func (r *rootKey) look(w *worker, o *rootObject) (*rootObject, error) {
 	begin, epoch := w.t.clock(), w.t.sessions.losses.Load()
 	permitted, id, err := w.rootState(o.handle)
 	switch {
-	case isHandleGone(err), err == nil && !bytes.Equal(id, o.ckaID):
+	case isHandleGone(err), err == nil && !bytes.Equal(id, o.ckaID), o.epoch != epoch && isStranger(err):
 		r.object.CompareAndSwap(o, nil)
 		r.v.cache.flush()
 		return nil, errRootMoved

@@ -84,9 +84,9 @@ type lifetime struct {
 
 // loginState keeps concurrent logins and wrong PINs from multiplying.
 type loginState struct {
-	mu    sync.Mutex
-	wrong bool // the token has refused the PIN; guarded by mu
-	prove bool // the PIN is still to be proven, see Options.ProvePIN; guarded by mu
+	mu    sync.Mutex  // held while somebody logs in, by a call that may hang
+	wrong atomic.Bool // the token has refused the PIN
+	prove bool        // the PIN is still to be proven, see Options.ProvePIN; guarded by mu
 }
 
 // Open opens the token that o.URI names and logs in to it.
@@ -107,7 +107,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.login.prove = o.ProvePIN
 	t.sessions.limit, t.sessions.spare = sessionLimit(o, info)
 	t.idle = make(chan *worker, t.sessions.limit+int(t.sessions.spare))
-	t.place.slot = info.Slot
+	t.place.slot.Store(uint64(info.Slot))
 	t.breaker.init()
 	ms.enlist(m, t)
 	t.startLanes()
@@ -179,9 +179,7 @@ func (t *Token) Name() string { return t.name }
 // it is in now.
 func (t *Token) Info() TokenInfo {
 	info := t.info
-	t.place.mu.Lock()
-	defer t.place.mu.Unlock()
-	info.Slot = t.place.slot
+	info.Slot = uint(t.place.slot.Load())
 	return info
 }
 
@@ -280,7 +278,7 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	if si.State == pkcs11.CKS_RO_USER_FUNCTIONS || si.State == pkcs11.CKS_RW_USER_FUNCTIONS {
 		return t.acceptLogin()
 	}
-	if t.login.wrong {
+	if t.login.wrong.Load() {
 		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
 	}
 	err = t.module.ctx.Login(s, pkcs11.CKU_USER, t.pin)
@@ -291,24 +289,20 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	case isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
 		return t.acceptLogin()
 	case isCode(err, pkcs11.CKR_PIN_LOCKED):
-		t.login.wrong = true
+		t.login.wrong.Store(true)
 		return fmt.Errorf("token %s: %w: %w (%w)", t.name, ErrPINIncorrect, ErrPINLocked, err)
 	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
-		t.login.wrong = true
+		t.login.wrong.Store(true)
 		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
 	}
-	if !isAnswer(err) && !isModuleGone(err) {
-		return fmt.Errorf("token %s: %w", t.name, err) // the PIN could not be read
-	}
+	// Also that the PIN could not be read: without it the token cannot serve.
 	return t.callError("C_Login", err)
 }
 
 // RetryPIN permits another login after the token refused the PIN: it has been
 // corrected, or so somebody says who knows that tokens lock themselves.
 func (t *Token) RetryPIN() {
-	t.login.mu.Lock()
-	defer t.login.mu.Unlock()
-	t.login.wrong = false
+	t.login.wrong.Store(false)
 }
 
 // acceptLogin accepts a login that somebody else in this process made, unless the
