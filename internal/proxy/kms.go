@@ -19,8 +19,10 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-// kmsFile is the database of the embedded KMS in its folder.
-const kmsFile = "kms.db"
+const (
+	kmsFile = "kms.db" // the database of the embedded KMS in its folder
+	ofKMS   = "/kms"   // follows the name of its token
+)
 
 // kmsDoor is the embedded KMS. It has its own sessions with its token, beside
 // those of the XKS proxy, so that neither waits for the other, and a reload of
@@ -71,7 +73,7 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err
 	if err != nil {
 		return err
 	}
-	options.Name += "/kms" // the XKS proxy may have the same token open
+	options.Name += ofKMS // the XKS proxy may have the same token open
 	options.Background = true
 	patience, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
@@ -249,7 +251,7 @@ func (p *Proxy) kmsRoom() *kmsRoom {
 // KMSAddresses returns where the KMS listeners accept connections.
 func (p *Proxy) KMSAddresses() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners[len(p.config.Listeners):] {
+	for _, l := range p.listeners[p.ofXKS:] {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs

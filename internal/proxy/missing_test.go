@@ -174,3 +174,67 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	}
 	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
 }
+
+// A PIN that is refused just after a configuration was put in force, by an attempt
+// that had begun before, is not the PIN of that configuration.
+func TestReloadWhileAMissingTokenRefusesThePIN(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.write("away.pin", "a wrong PIN")
+	r.start()
+	m.Set(t, "hang C_Login")
+	waitFor(t, "the PIN is tried", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	r.write("away.pin", tokentest.PIN)
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
+	m.Set(t)
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+}
+
+// The end of the process is no reason why a token cannot be used.
+func TestShutdownWhileAMissingTokenIsOpened(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	m.Set(t, "hang C_OpenSession")
+	waitFor(t, "it is opened", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	r.stop()
+	m.Set(t)
+	if strings.Contains(r.log.String(), "cannot be used") {
+		t.Error(r.log.String())
+	}
+}
+
+// What is wrong with the files of a configuration that is in force keeps no token
+// that was missing from being put in use.
+func TestMissingTokenComesWhileACertificateIsBroken(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	for _, name := range []string{"server.crt", "ca.crt", "hyok.yaml"} {
+		r.write(name, "half of it")
+	}
+	m.Set(t)
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+}
+
+// A database that is damaged keeps the KMS away, not the key store on its token.
+func TestMissingTokenComesWhileTheDatabaseIsDamaged(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	tokentest.Open(t, &modules, tokentest.Options(m.Token(t, &modules))) // so that the module counts on between attempts
+	r.write("kms/kms.db", strings.Repeat("This is no database. ", 1000))
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	// The key store's attempt fails once more, the KMS's after it does not.
+	m.Set(t, "fail C_OpenSession 0x30 count 2")
+	waitFor(t, "the KMS is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	waitFor(t, "the key store has its token", func() bool {
+		_, reason := r.get("/readyz")
+		return !strings.Contains(reason, "default")
+	})
+}

@@ -33,6 +33,7 @@ type Proxy struct {
 	kms     *kmsDoor    // nil: no KMS is configured; written by Start alone
 
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
+	ofXKS      int             // how many of these are of the XKS proxy; written by Start alone
 	operations *telemetry.Server
 	unopened   []error // why tokens were missing at the start; written by Start alone
 	serving    sync.WaitGroup
@@ -45,8 +46,8 @@ type Proxy struct {
 	config   *config.Config
 	tokens   map[string]*openToken
 	missing  map[string]config.Token // could not be opened yet, see missing.go
-	found    map[string]*openToken   // of these, that has been opened and is to be put in use
-	givenUp  map[string]bool         // of these, or the KMS's: not tried until the next Reload
+	givenUp  map[string]bool         // of these, and NAME/kms: not tried until the next Reload
+	reloads  uint64                  // how often Reload has put a configuration in force
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	dates    *dates
@@ -77,7 +78,7 @@ type serviceState struct {
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{
 		log: log, version: version, modules: &keystore.Modules{Command: keystore.ModuleProcess()}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
-		failed: make(chan error, 1+len(allListeners(c))), config: c,
+		failed: make(chan error, 1+len(allListeners(c))), config: c, ofXKS: len(c.Listeners),
 		tokens: map[string]*openToken{}, givenUp: map[string]bool{}, limiters: map[string]*storeLimiter{},
 	}
 	p.dates = newDates(log, p.metrics)
@@ -152,7 +153,7 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 	tokens, missing = map[string]*openToken{}, map[string]config.Token{}
 	for _, settings := range xksTokens(c) {
 		name := settings.Name
-		if old := p.known(name); old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
+		if old := p.tokens[name]; old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
 			tokens[name] = old
 			continue
 		}
@@ -277,6 +278,7 @@ func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
 	p.metrics.Reloaded(err == nil)
 	if err == nil {
 		// Somebody has put a configuration in force: the PIN may be another.
+		p.reloads++
 		clear(p.givenUp)
 		for _, t := range p.Tokens() {
 			t.RetryPIN()
@@ -308,7 +310,10 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	groups, limiters, err := p.reloadStores(c, tokens)
+	put, err := p.prepareStores(c, tokens, missing)
+	if err == nil {
+		err = p.reloadKMS(c)
+	}
 	if err != nil {
 		p.retire(tokens, p.tokens)
 		return err
@@ -325,35 +330,36 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 			p.log.Error("a listener keeps its former certificate", "address", listeners[i].Address, "error", err)
 		}
 	}
-	old, oldGroups := p.tokens, p.groups
-	p.tokens, p.missing, p.groups, p.limiters, p.config = tokens, missing, groups, limiters, c
-	p.publish(c)
-	p.retireGroups(oldGroups, groups)
-	p.retire(old, tokens)
+	put()
 	return nil
 }
 
-// reloadStores puts the key stores of c in force. On an error nothing has changed.
-func (p *Proxy) reloadStores(c *config.Config, tokens map[string]*openToken) (map[string]*storeGroup, map[string]*storeLimiter, error) {
+// prepareStores makes the key stores of c on other tokens and returns what puts both
+// in force. Nothing has changed before.
+func (p *Proxy) prepareStores(c *config.Config, tokens map[string]*openToken, missing map[string]config.Token) (put func(), err error) {
 	groups, err := p.openGroups(c, tokens)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	x, limiters := p.serverConfig(c, tokens, groups)
 	if p.server != nil {
-		err = x.Validate()
+		if err := x.Validate(); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = p.reloadKMS(c)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	p.startGroups(groups)
-	if p.server != nil {
-		err = p.server.Reload(x)
-	}
-	return groups, limiters, err
+	return func() {
+		p.startGroups(groups)
+		if p.server != nil {
+			if err := p.server.Reload(x); err != nil { // it was valid just now
+				p.log.Error("the key stores stay as they were", "error", err)
+			}
+		}
+		// While the old configuration says how long its requests may take.
+		p.retireGroups(p.groups, groups)
+		p.retire(p.tokens, tokens)
+		p.tokens, p.missing, p.groups, p.limiters, p.config = tokens, missing, groups, limiters, c
+		p.publish(c)
+	}, nil
 }
 
 // Refresh searches all tokens for keys now.
@@ -427,7 +433,7 @@ func (p *Proxy) Handler() http.Handler { return p.server }
 // Addresses returns where the XKS listeners accept connections.
 func (p *Proxy) Addresses() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners[:len(p.config.Listeners)] {
+	for _, l := range p.listeners[:p.ofXKS] {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs
@@ -448,13 +454,13 @@ func (p *Proxy) Failed() <-chan error { return p.failed }
 // Shutdown stops accepting requests, finishes those in flight while ctx lasts,
 // and closes everything.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.draining.Store(true)
 	if p.stopLook != nil {
 		p.stopLook()
 		p.looking.Wait()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.draining.Store(true)
 	var errs []error
 	var drained sync.WaitGroup
 	results := make([]error, len(p.listeners))
