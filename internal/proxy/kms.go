@@ -64,9 +64,11 @@ func (p *Proxy) openDoor(c *config.Config) (*kmsDoor, error) {
 // error whether the token is to blame.
 func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err error) {
 	r := &kmsRoom{}
+	patience, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, r.close(ctx)))
+			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, r.close(patience))) // what hangs is left behind
 		}
 	}()
 	options, err := TokenOptions(c, c.Token(c.KMS.Token), p.log)
@@ -75,8 +77,6 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err
 	}
 	options.Name += ofKMS // the XKS proxy may have the same token open
 	options.Background = true
-	patience, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
 	if r.token, err = keystore.Open(patience, p.modules, options); err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/hyok-kms/hyok/internal/proxy"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/xks"
@@ -237,4 +240,40 @@ func TestMissingTokenComesWhileTheDatabaseIsDamaged(t *testing.T) {
 		_, reason := r.get("/readyz")
 		return !strings.Contains(reason, "default")
 	})
+}
+
+// A token that hangs while the KMS is opened does not keep the start for ever.
+func TestStartWhileTheKMSHangs(t *testing.T) {
+	for _, function := range []string{"C_WrapKey", "C_Sign"} { // in the vault, and in the engine
+		t.Run(function, func(t *testing.T) {
+			r := newRig(t)
+			m := awayConfig(t, r)
+			m.Set(t, "hang "+function)
+			t.Parallel() // it takes ten seconds
+			type result struct {
+				p   *proxy.Proxy
+				err error
+			}
+			started := make(chan result, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				p, err := proxy.Start(ctx, r.load(), "test", slog.New(slog.NewJSONHandler(r.log, nil)))
+				started <- result{p, err}
+			}()
+			select {
+			case s := <-started:
+				if s.err != nil {
+					t.Fatal(s.err)
+				}
+				r.proxy = s.p
+				t.Cleanup(r.stop)
+			case <-patient(t).Done():
+				m.Set(t)
+				t.Fatal("it has not started yet")
+			}
+			m.Set(t)
+			waitFor(t, "all is there", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+		})
+	}
 }
