@@ -60,9 +60,9 @@ func (p *Proxy) openDoor(c *config.Config) (*kmsDoor, error) {
 	return d, nil
 }
 
-// openRoom opens the embedded KMS behind its door. [keystore.MayPass] tells of its
+// openRoom opens the embedded KMS behind its door, after so many reloads. [keystore.MayPass] tells of its
 // error whether the token is to blame.
-func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err error) {
+func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, reloads uint64) (err error) {
 	r := &kmsRoom{}
 	patience, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
@@ -76,7 +76,7 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err
 		return err
 	}
 	options.Name += ofKMS // the XKS proxy may have the same token open
-	options.Background = true
+	options.Background, options.Late = true, p.lateRefusal(ctx, c.KMS.Token, reloads)
 	if r.token, err = keystore.Open(patience, p.modules, options); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (p *Proxy) openMissing(ctx context.Context) {
 			continue
 		}
 		// Not under the lock: it may hang.
-		t, err := p.openToken(ctx, c, &settings)
+		t, err := p.openToken(ctx, c, &settings, p.lateRefusal(ctx, name, reloads))
 		if err != nil {
 			p.stillMissing(ctx, name, reloads, err)
 			continue
@@ -103,7 +103,7 @@ func (p *Proxy) openMissingKMS(ctx context.Context) {
 	if p.hasGivenUp(token) || p.hasGivenUp(token+ofKMS) {
 		return
 	}
-	err := p.openRoom(ctx, c, p.kms)
+	err := p.openRoom(ctx, c, p.kms, reloads)
 	switch {
 	case err == nil:
 		p.log.Info("the token of the embedded KMS, which was missing, is in use", "token", token)
@@ -115,9 +115,8 @@ func (p *Proxy) openMissingKMS(ctx context.Context) {
 }
 
 // stillMissing notes why a token could not be opened again, by an attempt that began
-// when Reload had been called a number of times. What does not pass by itself is not
-// tried again before somebody puts a configuration in force: a PIN that is tried
-// every two seconds locks the token.
+// after so many reloads. What does not pass by itself is not tried again before
+// RetryPINs: a PIN that is tried every two seconds locks the token.
 func (p *Proxy) stillMissing(ctx context.Context, name string, reloads uint64, err error) {
 	if ctx.Err() != nil {
 		return // the attempt was given up
@@ -131,8 +130,14 @@ func (p *Proxy) stillMissing(ctx context.Context, name string, reloads uint64, e
 	if p.reloads != reloads {
 		return // it was tried as it was configured before
 	}
-	p.log.Error("a token that was missing is there and cannot be used; mend what is wrong, then let the configuration be loaded again", "token", name, "error", err)
+	p.log.Error("a token that was missing is there and cannot be used; mend what is wrong, then reload (SIGHUP)", "token", name, "error", err)
 	p.givenUp[name] = true
+}
+
+// lateRefusal returns what notes that the token refused the PIN after the attempt was
+// taken for one that hangs.
+func (p *Proxy) lateRefusal(ctx context.Context, name string, reloads uint64) func(error) {
+	return func(err error) { p.stillMissing(ctx, name, reloads, err) }
 }
 
 func (p *Proxy) hasGivenUp(name string) bool {

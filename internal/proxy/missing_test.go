@@ -157,7 +157,8 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 }
 
 // A token that was missing and then refuses the PIN is asked once, however often it
-// is looked for, until somebody has a configuration loaded.
+// is looked for and the configuration loaded again, until somebody says that the PIN
+// was mended.
 func TestMissingTokenRefusesThePIN(t *testing.T) {
 	r := newRig(t)
 	m := awayConfig(t, r)
@@ -166,6 +167,9 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	r.start()
 	m.Set(t)
 	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
 	looked := m.Count(t, "C_GetSlotList")
 	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+4 })
 	if n := m.Count(t, "C_Login"); n != 1 {
@@ -175,6 +179,7 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 		t.Fatal(err)
 	}
+	r.proxy.RetryPINs()
 	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
 }
 
@@ -276,4 +281,27 @@ func TestStartWhileTheKMSHangs(t *testing.T) {
 			waitFor(t, "all is there", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
 		})
 	}
+}
+
+// A login that hangs at the start may end by a refusal when nobody waits for it any
+// more: the PIN is not tried again all the same.
+func TestStartWhileTheLoginHangs(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	r.write("away.pin", "a wrong PIN")
+	m.Set(t, "hang C_Login")
+	r.start() // after ten seconds
+	m.Set(t)
+	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	looked := m.Count(t, "C_GetSlotList")
+	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+2 })
+	if n := m.Count(t, "C_Login"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	r.write("away.pin", tokentest.PIN)
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy.RetryPINs()
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
 }

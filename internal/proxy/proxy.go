@@ -46,8 +46,8 @@ type Proxy struct {
 	config   *config.Config
 	tokens   map[string]*openToken
 	missing  map[string]config.Token // could not be opened yet, see missing.go
-	givenUp  map[string]bool         // of these, and NAME/kms: not tried until the next Reload
-	reloads  uint64                  // how often Reload has put a configuration in force
+	givenUp  map[string]bool         // of these, and NAME/kms: not tried until RetryPINs
+	reloads  uint64                  // how often Reload has put a configuration in force, or RetryPINs was called
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	dates    *dates
@@ -126,7 +126,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openDoor(c); err != nil {
 			return err
 		}
-		if err := p.openRoom(ctx, c, p.kms); keystore.MayPass(err) {
+		if err := p.openRoom(ctx, c, p.kms, p.reloads); keystore.MayPass(err) {
 			p.bear(err)
 		} else if err != nil {
 			return err
@@ -161,7 +161,11 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 			missing[name] = settings
 			continue
 		}
-		t, err := p.openToken(ctx, c, &settings)
+		var late func(error)
+		if bear != nil {
+			late = p.lateRefusal(ctx, name, p.reloads)
+		}
+		t, err := p.openToken(ctx, c, &settings, late)
 		switch {
 		case err == nil:
 			tokens[name] = &openToken{t, settings}
@@ -176,12 +180,12 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 	return tokens, missing, nil
 }
 
-func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token) (*keystore.Token, error) {
+func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token, late func(error)) (*keystore.Token, error) {
 	options, err := TokenOptions(c, settings, p.log)
 	if err != nil {
 		return nil, err
 	}
-	options.Background = true
+	options.Background, options.Late = true, late
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	t, err := keystore.Open(ctx, p.modules, options)
@@ -277,14 +281,23 @@ func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
 	err := p.reload(ctx, c)
 	p.metrics.Reloaded(err == nil)
 	if err == nil {
-		// Somebody has put a configuration in force: the PIN may be another.
 		p.reloads++
-		clear(p.givenUp)
-		for _, t := range p.Tokens() {
-			t.RetryPIN()
-		}
 	}
 	return err
+}
+
+// RetryPINs has the tokens try their PINs again that have refused them, and what was
+// given up be looked for again: somebody says that it was mended. Reload does not do
+// so, since the configuration may be loaded again for reasons of quite another kind,
+// each time a try nearer to a token that has locked itself.
+func (p *Proxy) RetryPINs() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reloads++ // attempts under way have read the PIN before
+	clear(p.givenUp)
+	for _, t := range p.Tokens() {
+		t.RetryPIN()
+	}
 }
 
 func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
