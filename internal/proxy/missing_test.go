@@ -143,6 +143,12 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 	if status != http.StatusServiceUnavailable || !strings.Contains(reason, "default") || !strings.Contains(reason, "KMS") || strings.Contains(reason, "other") {
 		t.Errorf("%d %s", status, reason)
 	}
+	_, metrics := r.get("/metrics")
+	for _, token := range []string{"away", "away/kms", "nowhere"} {
+		if !strings.Contains(metrics, fmt.Sprintf(`hyok_token_health{state="unavailable",token=%q} 1`, token)) {
+			t.Errorf("metrics do not say that the token %s is unavailable", token)
+		}
+	}
 	if err := r.proxy.Reload(ctx, r.load()); err != nil {
 		t.Errorf("the configuration cannot be loaded meanwhile: %v", err)
 	}

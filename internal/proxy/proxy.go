@@ -69,8 +69,9 @@ type storeLimiter struct {
 
 // serviceState is what probes and metrics need of the configuration in force.
 type serviceState struct {
-	tokens []*keystore.Token
-	stores map[string]*group.Group
+	tokens  []*keystore.Token
+	missing []string
+	stores  map[string]*group.Group
 }
 
 // Start opens the tokens and serves. It returns when every listener is open,
@@ -132,7 +133,7 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	p.metrics.Watch(p.Tokens, p.inFlight)
+	p.metrics.Watch(p.Tokens, p.missingTokens, p.inFlight)
 	p.metrics.WatchGroups(p.groupStats)
 	if err := p.listen(c); err != nil {
 		return err
@@ -391,6 +392,8 @@ func (p *Proxy) publish(c *config.Config) {
 	for _, settings := range xksTokens(c) {
 		if t := p.tokens[settings.Name]; t != nil {
 			s.tokens = append(s.tokens, t.Token)
+		} else {
+			s.missing = append(s.missing, settings.Name)
 		}
 	}
 	for name, g := range p.groups {
@@ -409,6 +412,15 @@ func (p *Proxy) Tokens() []*keystore.Token {
 		tokens = append(tokens, r.token)
 	}
 	return tokens
+}
+
+// missingTokens returns the names of the tokens that are not open yet, as Tokens would.
+func (p *Proxy) missingTokens() []string {
+	missing := slices.Clone(p.current.Load().missing)
+	if p.kms != nil && p.kms.room.Load() == nil {
+		missing = append(missing, p.kms.settings.Token+ofKMS)
+	}
+	return missing
 }
 
 // Ready returns why the proxy should not get requests, or nil: it is shutting
