@@ -81,6 +81,10 @@ type meta struct {
 	Digests keystore.Material `json:"d"`
 }
 
+// openPatience is how long the token may take for each of the few things that Open
+// needs of it: one that hangs must not keep it for ever.
+const openPatience = 10 * time.Second
+
 // Open loads the metadata, finishes what a former process has begun, and starts
 // the worker.
 func Open(ctx context.Context, c Config) (*Engine, error) {
@@ -129,6 +133,8 @@ func (e *Engine) ensureMeta(ctx context.Context) error {
 	if e.meta != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	m := &meta{ID: randomHex(8), Created: e.now()}
 	b := new(batch)
 	secrets, undoSecrets, err := e.generateOwn(ctx, b, "secrets-"+m.ID, keystore.SpecAES256)

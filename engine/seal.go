@@ -36,6 +36,8 @@ const sealPurpose = "engine records 1"
 
 // openSealer gets the secret that records are sealed under, if there is one.
 func (e *Engine) openSealer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	secret, err := e.vault.SealSecret(ctx, sealPurpose, false)
 	if err != nil && !errors.Is(err, keystore.ErrKeyNotFound) {
 		return fmt.Errorf("get the secret that metadata is sealed under: %w", err)
@@ -50,6 +52,8 @@ func (e *Engine) makeSealer(ctx context.Context) error {
 	if e.sealer.secret != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	var err error
 	if e.sealer.secret, err = e.vault.SealSecret(ctx, sealPurpose, true); err != nil {
 		return fmt.Errorf("make the secret that metadata is sealed under: %w", err)

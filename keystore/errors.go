@@ -86,7 +86,8 @@ func (e *TokenError) Unwrap() error { return e.Err }
 // module or the way to it fails, hangs or is not there. A refused PIN does not.
 func MayPass(err error) bool {
 	return !errors.Is(err, ErrPINIncorrect) &&
-		(isAnswer(err) || isModuleGone(err) || errors.Is(err, ErrTokenNotFound) || errors.Is(err, context.DeadlineExceeded))
+		(isAnswer(err) || isModuleGone(err) || errors.Is(err, ErrTokenNotFound) || errors.Is(err, context.DeadlineExceeded) ||
+			errors.Is(err, ErrUnavailable) || errors.Is(err, ErrBusy))
 }
 
 // isCode reports whether err is one of the given PKCS#11 return values.

@@ -25,6 +25,8 @@ type Modules struct {
 	mu    sync.Mutex               // held by nobody who calls a module, since that may hang
 	open  map[string]*module       // by resolved path; guarded by mu
 	turns map[string]chan struct{} // by resolved path: capacity 1, see takeTurn; guarded by mu
+
+	left leftBehind
 }
 
 // module is one loaded PKCS#11 library.
@@ -126,16 +128,17 @@ func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
 
 // acquireToken acquires the module that u names and finds the token there. A
 // module that hangs does not keep it beyond the end of ctx: what was acquired by
-// then is given up when the module returns.
-func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, TokenInfo, error) {
+// then is given up when the module returns, and the attempt left behind until then.
+func (ms *Modules) acquireToken(ctx context.Context, o *Options, a *attempt) (*module, TokenInfo, error) {
 	u := o.URI
 	type result struct {
 		m    *module
 		info TokenInfo
 		err  error
 	}
-	results := make(chan result)
+	results, returned := make(chan result), make(chan struct{})
 	go func() {
+		defer close(returned)
 		m, err := ms.acquireFor(ctx, o)
 		var info TokenInfo
 		if err == nil {
@@ -159,6 +162,11 @@ func (ms *Modules) acquireToken(ctx context.Context, o *Options) (*module, Token
 	case r := <-results:
 		return r.m, r.info, r.err
 	case <-ctx.Done():
+		a.leave(func() bool { return false })
+		go func() {
+			<-returned
+			a.returned()
+		}()
 		return nil, TokenInfo{}, fmt.Errorf("%s did not answer in time: %w", u.ModulePath, ctx.Err())
 	}
 }

@@ -28,6 +28,9 @@ type Options struct {
 	// ProvePIN has Open fail with ErrLoggedIn where this process is logged in to
 	// the token already: it would accept any PIN then.
 	ProvePIN bool
+	// Late is told of a PIN that the token refused when nobody waited for the login
+	// any more, so that it is not tried again; nil: nobody is told.
+	Late     func(error)
 	Profile  Profile
 	Sessions int // limit; 0: the profile's, in any case at most the token's own
 	Logger   *slog.Logger
@@ -49,6 +52,8 @@ type Token struct {
 	profile Profile
 	log     *slog.Logger
 	pin     func() (string, error)
+	late    func(error) // see Options
+	attempt *attempt    // by which it was opened
 	modules *Modules
 	module  *module
 	info    TokenInfo // when it was opened; see place for where it is now
@@ -79,6 +84,7 @@ type lifetime struct {
 	workers int            // of the pool; guarded by mu
 	running sync.WaitGroup // of all goroutines; Add under mu and while not closed
 	over    chan struct{}  // closed when the module was given up
+	left    sync.Once      // that the token was left behind
 	err     error          // of that; valid once over is closed
 }
 
@@ -94,14 +100,18 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if err := o.URI.Check(); err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
-	m, info, err := ms.acquireToken(ctx, &o)
+	a, err := ms.left.attempt(o.URI)
+	if err != nil {
+		return nil, fmt.Errorf("token %s: %w", o.Name, err)
+	}
+	m, info, err := ms.acquireToken(ctx, &o, a)
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t := &Token{
 		name: o.Name, profile: o.Profile, log: o.Logger.With("token", o.Name), pin: o.PIN,
-		modules: ms, module: m, info: info, epoch: time.Now(), background: background, stop: stop,
+		late: o.Late, attempt: a, modules: ms, module: m, info: info, epoch: time.Now(), background: background, stop: stop,
 	}
 	t.life.over = make(chan struct{})
 	t.login.prove = o.ProvePIN
@@ -205,6 +215,7 @@ func (t *Token) Close(ctx context.Context) error {
 			killUntil(t.life.over, isolated) // which ends what hangs inside
 			return t.life.err
 		}
+		t.life.left.Do(t.leaveBehind)
 		return fmt.Errorf("token %s: calls still wait for the module: %w", t.name, ctx.Err())
 	}
 }
@@ -280,6 +291,9 @@ func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
 	}
 	if t.login.wrong.Load() {
 		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
+	}
+	if t.background.Err() != nil {
+		return t.closedError() // what hung before must not try the PIN when nobody waits for it any more
 	}
 	err = t.module.ctx.Login(s, pkcs11.CKU_USER, t.pin)
 	switch {

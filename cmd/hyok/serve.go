@@ -42,7 +42,8 @@ KMS to whoever its identities are, until SIGTERM or SIGINT, then finishes the re
 in flight (limits.drain).
 
 The configuration, credentials and certificates are read again when they change, and
-on SIGHUP, which also searches the tokens for new keys at once. One that is not valid
+on SIGHUP, which also searches the tokens for new keys at once and tries a PIN again
+that a token has refused. One that is not valid
 is refused, with its errors in the log, and the one in force stays. The log is JSON,
 one line for each request, on standard error.`,
 		Example: `  $ hyok serve --data /srv/hyok
@@ -175,7 +176,7 @@ func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
 	ticker := time.NewTicker(time.Second)
-	w := config.Watcher{Ticks: ticker.C, Now: hangUp, Profiles: profiles(), Reload: func(next *config.Config, err error) {
+	w := config.Watcher{Ticks: ticker.C, Now: hangUp, Profiles: profiles(), Reload: func(next *config.Config, asked bool, err error) {
 		if err == nil {
 			err = f.override(next)
 		}
@@ -188,6 +189,9 @@ func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy
 		}
 		level.Set(next.Log.Level)
 		log.Info("configuration reloaded")
+		if asked { // a certificate that renews itself says nothing of a PIN
+			p.RetryPINs()
+		}
 		if err := p.Refresh(ctx); err != nil {
 			log.Error("the search for new keys failed", "error", err)
 		}

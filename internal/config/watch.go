@@ -20,9 +20,9 @@ type Watcher struct {
 	Now <-chan os.Signal
 	// Profiles are those of Load.
 	Profiles []string
-	// Reload gets each new good configuration, or, once, the error of a bad one.
-	// It is called by the goroutine of Run alone.
-	Reload func(*Config, error)
+	// Reload gets each new good configuration, or, once, the error of a bad one, and
+	// whether Now has asked. It is called by the goroutine of Run alone.
+	Reload func(c *Config, asked bool, err error)
 
 	// The rest belongs to the goroutine of Run.
 	path   string
@@ -44,7 +44,7 @@ func (w *Watcher) Run(ctx context.Context, current *Config) {
 			return
 		case <-w.Now:
 			w.bad = patience
-			w.load(w.look())
+			w.load(w.look(), true)
 		case <-w.Ticks:
 			w.tick()
 		}
@@ -60,7 +60,7 @@ func (w *Watcher) tick() {
 	}
 	w.last = seen
 	if settled && !maps.Equal(seen, w.loaded) {
-		w.load(seen)
+		w.load(seen, false)
 	}
 }
 
@@ -78,7 +78,7 @@ func (w *Watcher) look() snapshot {
 
 // load reports the configuration of the files in seen, or its error, if that
 // has been there for long enough.
-func (w *Watcher) load(seen snapshot) {
+func (w *Watcher) load(seen snapshot, asked bool) {
 	c, err := Load(w.path, w.Profiles...)
 	if err != nil {
 		if w.bad++; w.bad < patience {
@@ -86,11 +86,11 @@ func (w *Watcher) load(seen snapshot) {
 		}
 		w.bad = 0
 		w.last, w.loaded = seen, seen
-		w.Reload(nil, err)
+		w.Reload(nil, asked, err)
 		return
 	}
 	w.bad = 0
 	w.files = c.Files()
 	w.last, w.loaded = c.seen, c.seen
-	w.Reload(c, nil)
+	w.Reload(c, asked, nil)
 }

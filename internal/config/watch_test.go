@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,10 @@ func newWatch(t *testing.T, text string) *watch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Watcher = &Watcher{Reload: func(c *Config, err error) {
+	w.Watcher = &Watcher{Reload: func(c *Config, asked bool, err error) {
+		if asked {
+			t.Error("nobody has asked")
+		}
 		if err != nil {
 			w.errs = append(w.errs, err)
 		} else {
@@ -179,7 +183,7 @@ func TestWatchFollowsSwappedLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	w := &Watcher{Reload: func(c *Config, err error) {
+	w := &Watcher{Reload: func(c *Config, _ bool, err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,8 +227,8 @@ func TestWatchLoadsAtOnceWhenAsked(t *testing.T) {
 	}
 	expectReload(t, c, func(_ chan<- time.Time, now chan<- os.Signal, got <-chan error) error {
 		now <- syscall.SIGHUP // nothing has changed
-		if err := <-got; err != nil {
-			return err
+		if err := <-got; !errors.Is(err, errAsked) {
+			return fmt.Errorf("it is not said that somebody asked: %w", err)
 		}
 		put(t, path, "bad: 1")
 		now <- syscall.SIGHUP
@@ -235,11 +239,19 @@ func TestWatchLoadsAtOnceWhenAsked(t *testing.T) {
 	})
 }
 
+// errAsked stands for a good configuration that was asked for.
+var errAsked = errors.New("asked")
+
 // expectReload runs a watcher while use drives it, which gets what it reports.
 func expectReload(t *testing.T, c *Config, use func(chan<- time.Time, chan<- os.Signal, <-chan error) error) {
 	t.Helper()
 	ticks, now, got := make(chan time.Time), make(chan os.Signal), make(chan error, 1)
-	w := &Watcher{Ticks: ticks, Now: now, Reload: func(_ *Config, err error) { got <- err }}
+	w := &Watcher{Ticks: ticks, Now: now, Reload: func(_ *Config, asked bool, err error) {
+		if asked && err == nil {
+			err = errAsked
+		}
+		got <- err
+	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.Run(ctx, c) })

@@ -143,5 +143,9 @@ func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
+	if err := w.pass(w.lines); err != nil { // what came after the last flush
+		w.err = err
+	}
+	w.lines = nil
 	return w.err
 }

@@ -76,6 +76,30 @@ func TestEveryLineArrivesOnce(t *testing.T) {
 	}
 }
 
+// A line that comes while Close writes the last ones is written, too.
+func TestLineArrivesDuringClose(t *testing.T) {
+	var w *Writer
+	var text strings.Builder
+	var once sync.Once
+	w = New(writerFunc(func(p []byte) (int, error) {
+		once.Do(func() { _, _ = w.Write([]byte("second\n")) })
+		return text.Write(p)
+	}))
+	if _, err := w.Write([]byte("first\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text.String() != "first\nsecond\n" {
+		t.Errorf("%q", text.String())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // A line does not wait for the next one.
 func TestLineArrivesByItself(t *testing.T) {
 	s := &sink{wrote: make(chan struct{}, 1)}

@@ -19,8 +19,10 @@ import (
 	"github.com/hyok-kms/hyok/keystore"
 )
 
-// kmsFile is the database of the embedded KMS in its folder.
-const kmsFile = "kms.db"
+const (
+	kmsFile = "kms.db" // the database of the embedded KMS in its folder
+	ofKMS   = "/kms"   // follows the name of its token
+)
 
 // kmsDoor is the embedded KMS. It has its own sessions with its token, beside
 // those of the XKS proxy, so that neither waits for the other, and a reload of
@@ -58,23 +60,23 @@ func (p *Proxy) openDoor(c *config.Config) (*kmsDoor, error) {
 	return d, nil
 }
 
-// openRoom opens the embedded KMS behind its door. [keystore.MayPass] tells of its
+// openRoom opens the embedded KMS behind its door, after so many reloads. [keystore.MayPass] tells of its
 // error whether the token is to blame.
-func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor) (err error) {
+func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, reloads uint64) (err error) {
 	r := &kmsRoom{}
+	patience, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, r.close(ctx)))
+			err = fmt.Errorf("the embedded KMS: %w", errors.Join(err, r.close(patience))) // what hangs is left behind
 		}
 	}()
 	options, err := TokenOptions(c, c.Token(c.KMS.Token), p.log)
 	if err != nil {
 		return err
 	}
-	options.Name += "/kms" // the XKS proxy may have the same token open
-	options.Background = true
-	patience, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
+	options.Name += ofKMS // the XKS proxy may have the same token open
+	options.Background, options.Late = true, p.lateRefusal(ctx, c.KMS.Token, reloads)
 	if r.token, err = keystore.Open(patience, p.modules, options); err != nil {
 		return err
 	}
@@ -249,7 +251,7 @@ func (p *Proxy) kmsRoom() *kmsRoom {
 // KMSAddresses returns where the KMS listeners accept connections.
 func (p *Proxy) KMSAddresses() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners[len(p.config.Listeners):] {
+	for _, l := range p.listeners[p.ofXKS:] {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs

@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/hyok-kms/hyok/internal/proxy"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/xks"
@@ -140,6 +143,12 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 	if status != http.StatusServiceUnavailable || !strings.Contains(reason, "default") || !strings.Contains(reason, "KMS") || strings.Contains(reason, "other") {
 		t.Errorf("%d %s", status, reason)
 	}
+	_, metrics := r.get("/metrics")
+	for _, token := range []string{"away", "away/kms", "nowhere"} {
+		if !strings.Contains(metrics, fmt.Sprintf(`hyok_token_health{state="unavailable",token=%q} 1`, token)) {
+			t.Errorf("metrics do not say that the token %s is unavailable", token)
+		}
+	}
 	if err := r.proxy.Reload(ctx, r.load()); err != nil {
 		t.Errorf("the configuration cannot be loaded meanwhile: %v", err)
 	}
@@ -154,7 +163,8 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 }
 
 // A token that was missing and then refuses the PIN is asked once, however often it
-// is looked for, until somebody has a configuration loaded.
+// is looked for and the configuration loaded again, until somebody says that the PIN
+// was mended.
 func TestMissingTokenRefusesThePIN(t *testing.T) {
 	r := newRig(t)
 	m := awayConfig(t, r)
@@ -163,6 +173,9 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	r.start()
 	m.Set(t)
 	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
 	looked := m.Count(t, "C_GetSlotList")
 	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+4 })
 	if n := m.Count(t, "C_Login"); n != 1 {
@@ -172,5 +185,129 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 		t.Fatal(err)
 	}
+	r.proxy.RetryPINs()
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+}
+
+// A PIN that is refused just after a configuration was put in force, by an attempt
+// that had begun before, is not the PIN of that configuration.
+func TestReloadWhileAMissingTokenRefusesThePIN(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.write("away.pin", "a wrong PIN")
+	r.start()
+	m.Set(t, "hang C_Login")
+	waitFor(t, "the PIN is tried", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	r.write("away.pin", tokentest.PIN)
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
+	m.Set(t)
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+}
+
+// The end of the process is no reason why a token cannot be used.
+func TestShutdownWhileAMissingTokenIsOpened(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	m.Set(t, "hang C_OpenSession")
+	waitFor(t, "it is opened", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	r.stop()
+	m.Set(t)
+	if strings.Contains(r.log.String(), "cannot be used") {
+		t.Error(r.log.String())
+	}
+}
+
+// What is wrong with the files of a configuration that is in force keeps no token
+// that was missing from being put in use.
+func TestMissingTokenComesWhileACertificateIsBroken(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	for _, name := range []string{"server.crt", "ca.crt", "hyok.yaml"} {
+		r.write(name, "half of it")
+	}
+	m.Set(t)
+	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+}
+
+// A database that is damaged keeps the KMS away, not the key store on its token.
+func TestMissingTokenComesWhileTheDatabaseIsDamaged(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	tokentest.Open(t, &modules, tokentest.Options(m.Token(t, &modules))) // so that the module counts on between attempts
+	r.write("kms/kms.db", strings.Repeat("This is no database. ", 1000))
+	m.Set(t, "fail C_OpenSession 0x30")
+	r.start()
+	// The key store's attempt fails once more, the KMS's after it does not.
+	m.Set(t, "fail C_OpenSession 0x30 count 2")
+	waitFor(t, "the KMS is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	waitFor(t, "the key store has its token", func() bool {
+		_, reason := r.get("/readyz")
+		return !strings.Contains(reason, "default")
+	})
+}
+
+// A token that hangs while the KMS is opened does not keep the start for ever.
+func TestStartWhileTheKMSHangs(t *testing.T) {
+	for _, function := range []string{"C_WrapKey", "C_Sign"} { // in the vault, and in the engine
+		t.Run(function, func(t *testing.T) {
+			r := newRig(t)
+			m := awayConfig(t, r)
+			m.Set(t, "hang "+function)
+			t.Parallel() // it takes ten seconds
+			type result struct {
+				p   *proxy.Proxy
+				err error
+			}
+			started := make(chan result, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				p, err := proxy.Start(ctx, r.load(), "test", slog.New(slog.NewJSONHandler(r.log, nil)))
+				started <- result{p, err}
+			}()
+			select {
+			case s := <-started:
+				if s.err != nil {
+					t.Fatal(s.err)
+				}
+				r.proxy = s.p
+				t.Cleanup(r.stop)
+			case <-patient(t).Done():
+				m.Set(t)
+				t.Fatal("it has not started yet")
+			}
+			m.Set(t)
+			waitFor(t, "all is there", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+		})
+	}
+}
+
+// A login that hangs at the start may end by a refusal when nobody waits for it any
+// more: the PIN is not tried again all the same.
+func TestStartWhileTheLoginHangs(t *testing.T) {
+	r := newRig(t)
+	m := awayConfig(t, r)
+	r.write("away.pin", "a wrong PIN")
+	m.Set(t, "hang C_Login")
+	r.start() // after ten seconds
+	m.Set(t)
+	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
+	looked := m.Count(t, "C_GetSlotList")
+	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+2 })
+	if n := m.Count(t, "C_Login"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	r.write("away.pin", tokentest.PIN)
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy.RetryPINs()
 	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
 }

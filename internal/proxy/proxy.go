@@ -33,6 +33,7 @@ type Proxy struct {
 	kms     *kmsDoor    // nil: no KMS is configured; written by Start alone
 
 	listeners  []*xks.Listener // of the XKS proxy, then of the KMS; written by Start alone
+	ofXKS      int             // how many of these are of the XKS proxy; written by Start alone
 	operations *telemetry.Server
 	unopened   []error // why tokens were missing at the start; written by Start alone
 	serving    sync.WaitGroup
@@ -45,8 +46,8 @@ type Proxy struct {
 	config   *config.Config
 	tokens   map[string]*openToken
 	missing  map[string]config.Token // could not be opened yet, see missing.go
-	found    map[string]*openToken   // of these, that has been opened and is to be put in use
-	givenUp  map[string]bool         // of these, or the KMS's: not tried until the next Reload
+	givenUp  map[string]bool         // of these, and NAME/kms: not tried until RetryPINs
+	reloads  uint64                  // how often Reload has put a configuration in force, or RetryPINs was called
 	groups   map[string]*storeGroup
 	limiters map[string]*storeLimiter
 	dates    *dates
@@ -68,8 +69,9 @@ type storeLimiter struct {
 
 // serviceState is what probes and metrics need of the configuration in force.
 type serviceState struct {
-	tokens []*keystore.Token
-	stores map[string]*group.Group
+	tokens  []*keystore.Token
+	missing []string
+	stores  map[string]*group.Group
 }
 
 // Start opens the tokens and serves. It returns when every listener is open,
@@ -77,7 +79,7 @@ type serviceState struct {
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{
 		log: log, version: version, modules: &keystore.Modules{Command: keystore.ModuleProcess()}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
-		failed: make(chan error, 1+len(allListeners(c))), config: c,
+		failed: make(chan error, 1+len(allListeners(c))), config: c, ofXKS: len(c.Listeners),
 		tokens: map[string]*openToken{}, givenUp: map[string]bool{}, limiters: map[string]*storeLimiter{},
 	}
 	p.dates = newDates(log, p.metrics)
@@ -125,13 +127,13 @@ func (p *Proxy) start(ctx context.Context, c *config.Config) error {
 		if p.kms, err = p.openDoor(c); err != nil {
 			return err
 		}
-		if err := p.openRoom(ctx, c, p.kms); keystore.MayPass(err) {
+		if err := p.openRoom(ctx, c, p.kms, p.reloads); keystore.MayPass(err) {
 			p.bear(err)
 		} else if err != nil {
 			return err
 		}
 	}
-	p.metrics.Watch(p.Tokens, p.inFlight)
+	p.metrics.Watch(p.Tokens, p.missingTokens, p.inFlight)
 	p.metrics.WatchGroups(p.groupStats)
 	if err := p.listen(c); err != nil {
 		return err
@@ -152,7 +154,7 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 	tokens, missing = map[string]*openToken{}, map[string]config.Token{}
 	for _, settings := range xksTokens(c) {
 		name := settings.Name
-		if old := p.known(name); old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
+		if old := p.tokens[name]; old != nil && old.settings == settings && c.Health.Interval == p.config.Health.Interval {
 			tokens[name] = old
 			continue
 		}
@@ -160,7 +162,11 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 			missing[name] = settings
 			continue
 		}
-		t, err := p.openToken(ctx, c, &settings)
+		var late func(error)
+		if bear != nil {
+			late = p.lateRefusal(ctx, name, p.reloads)
+		}
+		t, err := p.openToken(ctx, c, &settings, late)
 		switch {
 		case err == nil:
 			tokens[name] = &openToken{t, settings}
@@ -175,12 +181,12 @@ func (p *Proxy) openTokens(ctx context.Context, c *config.Config, bear func(erro
 	return tokens, missing, nil
 }
 
-func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token) (*keystore.Token, error) {
+func (p *Proxy) openToken(ctx context.Context, c *config.Config, settings *config.Token, late func(error)) (*keystore.Token, error) {
 	options, err := TokenOptions(c, settings, p.log)
 	if err != nil {
 		return nil, err
 	}
-	options.Background = true
+	options.Background, options.Late = true, late
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	t, err := keystore.Open(ctx, p.modules, options)
@@ -276,13 +282,23 @@ func (p *Proxy) Reload(ctx context.Context, c *config.Config) error {
 	err := p.reload(ctx, c)
 	p.metrics.Reloaded(err == nil)
 	if err == nil {
-		// Somebody has put a configuration in force: the PIN may be another.
-		clear(p.givenUp)
-		for _, t := range p.Tokens() {
-			t.RetryPIN()
-		}
+		p.reloads++
 	}
 	return err
+}
+
+// RetryPINs has the tokens try their PINs again that have refused them, and what was
+// given up be looked for again: somebody says that it was mended. Reload does not do
+// so, since the configuration may be loaded again for reasons of quite another kind,
+// each time a try nearer to a token that has locked itself.
+func (p *Proxy) RetryPINs() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reloads++ // attempts under way have read the PIN before
+	clear(p.givenUp)
+	for _, t := range p.Tokens() {
+		t.RetryPIN()
+	}
 }
 
 func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
@@ -308,7 +324,10 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	groups, limiters, err := p.reloadStores(c, tokens)
+	put, err := p.prepareStores(c, tokens, missing)
+	if err == nil {
+		err = p.reloadKMS(c)
+	}
 	if err != nil {
 		p.retire(tokens, p.tokens)
 		return err
@@ -325,35 +344,36 @@ func (p *Proxy) reload(ctx context.Context, c *config.Config) error {
 			p.log.Error("a listener keeps its former certificate", "address", listeners[i].Address, "error", err)
 		}
 	}
-	old, oldGroups := p.tokens, p.groups
-	p.tokens, p.missing, p.groups, p.limiters, p.config = tokens, missing, groups, limiters, c
-	p.publish(c)
-	p.retireGroups(oldGroups, groups)
-	p.retire(old, tokens)
+	put()
 	return nil
 }
 
-// reloadStores puts the key stores of c in force. On an error nothing has changed.
-func (p *Proxy) reloadStores(c *config.Config, tokens map[string]*openToken) (map[string]*storeGroup, map[string]*storeLimiter, error) {
+// prepareStores makes the key stores of c on other tokens and returns what puts both
+// in force. Nothing has changed before.
+func (p *Proxy) prepareStores(c *config.Config, tokens map[string]*openToken, missing map[string]config.Token) (put func(), err error) {
 	groups, err := p.openGroups(c, tokens)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	x, limiters := p.serverConfig(c, tokens, groups)
 	if p.server != nil {
-		err = x.Validate()
+		if err := x.Validate(); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = p.reloadKMS(c)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	p.startGroups(groups)
-	if p.server != nil {
-		err = p.server.Reload(x)
-	}
-	return groups, limiters, err
+	return func() {
+		p.startGroups(groups)
+		if p.server != nil {
+			if err := p.server.Reload(x); err != nil { // it was valid just now
+				p.log.Error("the key stores stay as they were", "error", err)
+			}
+		}
+		// While the old configuration says how long its requests may take.
+		p.retireGroups(p.groups, groups)
+		p.retire(p.tokens, tokens)
+		p.tokens, p.missing, p.groups, p.limiters, p.config = tokens, missing, groups, limiters, c
+		p.publish(c)
+	}, nil
 }
 
 // Refresh searches all tokens for keys now.
@@ -372,6 +392,8 @@ func (p *Proxy) publish(c *config.Config) {
 	for _, settings := range xksTokens(c) {
 		if t := p.tokens[settings.Name]; t != nil {
 			s.tokens = append(s.tokens, t.Token)
+		} else {
+			s.missing = append(s.missing, settings.Name)
 		}
 	}
 	for name, g := range p.groups {
@@ -390,6 +412,15 @@ func (p *Proxy) Tokens() []*keystore.Token {
 		tokens = append(tokens, r.token)
 	}
 	return tokens
+}
+
+// missingTokens returns the names of the tokens that are not open yet, as Tokens would.
+func (p *Proxy) missingTokens() []string {
+	missing := slices.Clone(p.current.Load().missing)
+	if p.kms != nil && p.kms.room.Load() == nil {
+		missing = append(missing, p.kms.settings.Token+ofKMS)
+	}
+	return missing
 }
 
 // Ready returns why the proxy should not get requests, or nil: it is shutting
@@ -427,7 +458,7 @@ func (p *Proxy) Handler() http.Handler { return p.server }
 // Addresses returns where the XKS listeners accept connections.
 func (p *Proxy) Addresses() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners[:len(p.config.Listeners)] {
+	for _, l := range p.listeners[:p.ofXKS] {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs
@@ -448,13 +479,13 @@ func (p *Proxy) Failed() <-chan error { return p.failed }
 // Shutdown stops accepting requests, finishes those in flight while ctx lasts,
 // and closes everything.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.draining.Store(true)
 	if p.stopLook != nil {
 		p.stopLook()
 		p.looking.Wait()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.draining.Store(true)
 	var errs []error
 	var drained sync.WaitGroup
 	results := make([]error, len(p.listeners))

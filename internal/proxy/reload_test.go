@@ -164,8 +164,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A PIN that the token has refused is tried again when somebody reloads, and not
-// before.
+// A PIN that the token has refused is tried again when somebody says so, and not
+// before, also if the configuration is loaded again meanwhile.
 func TestReloadRetriesThePIN(t *testing.T) {
 	r := newRig(t)
 	m := tokentest.NewFaulty(t)
@@ -192,6 +192,9 @@ func TestReloadRetriesThePIN(t *testing.T) {
 		}
 	}
 	m.Set(t)
+	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
+		t.Fatal(err)
+	}
 	for range 20 {
 		if err := encrypt(); err == nil {
 			t.Fatal("the PIN was tried again")
@@ -203,5 +206,6 @@ func TestReloadRetriesThePIN(t *testing.T) {
 	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 		t.Fatal(err)
 	}
+	r.proxy.RetryPINs()
 	waitFor(t, "it serves", func() bool { return encrypt() == nil })
 }

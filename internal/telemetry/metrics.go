@@ -91,14 +91,14 @@ func (m *Metrics) WatchLog(lost func() uint64) {
 // ClockJumped counts a jump of the wall clock.
 func (m *Metrics) ClockJumped() { m.jumps.Inc() }
 
-// Watch adds the figures of the tokens that are open when somebody looks, and
-// the number of requests in flight.
-func (m *Metrics) Watch(tokens func() []*keystore.Token, inFlight func() int) {
+// Watch adds the figures of the tokens that are open when somebody looks, that
+// others are missing, and the number of requests in flight.
+func (m *Metrics) Watch(tokens func() []*keystore.Token, missing func() []string, inFlight func() int) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hyok_xks_requests_in_flight", Help: "XKS requests that are worked on.",
 		}, func() float64 { return float64(inFlight()) }),
-		newTokenCollector(tokens))
+		newTokenCollector(tokens, missing))
 }
 
 // WatchKMS adds the figures of the embedded KMS's key material when somebody

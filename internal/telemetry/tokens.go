@@ -11,6 +11,7 @@ import (
 // tokenCollector reads the tokens' figures when somebody looks.
 type tokenCollector struct {
 	tokens  func() []*keystore.Token
+	missing func() []string // names of those that could not be opened yet
 	figures []tokenFigure
 	health  *prometheus.Desc
 }
@@ -22,9 +23,9 @@ type tokenFigure struct {
 	value func(keystore.Stats, keystore.Health) float64
 }
 
-func newTokenCollector(tokens func() []*keystore.Token) *tokenCollector {
+func newTokenCollector(tokens func() []*keystore.Token, missing func() []string) *tokenCollector {
 	c := &tokenCollector{
-		tokens: tokens,
+		tokens: tokens, missing: missing,
 		health: prometheus.NewDesc("hyok_token_health", "1 for the state that the newest probe found, else 0.", []string{"token", "state"}, nil),
 	}
 	gauge := func(name, help string, value func(keystore.Stats, keystore.Health) float64) {
@@ -68,12 +69,19 @@ func (c *tokenCollector) Collect(metrics chan<- prometheus.Metric) {
 		for _, f := range c.figures {
 			metrics <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(stats, health), t.Name())
 		}
-		for _, state := range []keystore.HealthState{keystore.Active, keystore.Degraded, keystore.Unavailable} {
-			is := 0.0
-			if state == health.State {
-				is = 1
-			}
-			metrics <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, is, t.Name(), state.String())
+		c.collectHealth(metrics, t.Name(), health.State)
+	}
+	for _, name := range c.missing() { // after those that are open: one may come just now
+		c.collectHealth(metrics, name, keystore.Unavailable)
+	}
+}
+
+func (c *tokenCollector) collectHealth(metrics chan<- prometheus.Metric, token string, is keystore.HealthState) {
+	for _, state := range []keystore.HealthState{keystore.Active, keystore.Degraded, keystore.Unavailable} {
+		value := 0.0
+		if state == is {
+			value = 1
 		}
+		metrics <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, value, token, state.String())
 	}
 }

@@ -102,7 +102,8 @@ func (s *server) do(q *request, r *reply) error {
 	}
 	m := s.module.Load()
 	if m == nil {
-		return errors.New("no module is loaded")
+		// While the process starts anew, as a module says that is not initialized yet.
+		return pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
 	}
 	switch q.op {
 	case opInitialize:

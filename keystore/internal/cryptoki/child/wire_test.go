@@ -123,3 +123,11 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+// A process that has no module yet says what a module does that is not initialized,
+// so that what was in the one before is known to be gone.
+func TestNoModuleYet(t *testing.T) {
+	if err := new(server).do(&request{op: opCloseSession}, new(reply)); err != pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+		t.Error(err)
+	}
+}
