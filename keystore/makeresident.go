@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 )
@@ -95,12 +96,13 @@ func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape)
 	}
 	defer close(w.calls) // closing its session destroys the first of the two
 	var session product
+	var over *atomic.Bool // worker.over of its session
 	if err := v.t.pass(ctx, v.slow); err != nil {
 		return Material{}, err
 	}
 	err = v.t.await(ctx, w, func(w *worker) error {
 		p, err := w.generateSpec(s, storage{label: v.label(id)})
-		session = p
+		session, over = p, w.over
 		return err
 	}, func() { <-v.slow }, nil)
 	if err != nil {
@@ -114,6 +116,9 @@ func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape)
 	}
 	var out Material
 	err = v.t.await(ctx, w, func(w *worker) error {
+		if over != w.over { // the handle may be another object's
+			return fmt.Errorf("token %s lost the session meanwhile: %w", v.t.name, errStale)
+		}
 		m, err := v.finishResident(w, id, spec, s, func(w *worker) (product, error) {
 			h, err := w.t.module.ctx.CopyObject(w.session, session.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)})
 			return product{handle: h, public: session.public}, w.fail("C_CopyObject", err)
