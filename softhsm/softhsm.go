@@ -6,8 +6,11 @@ package softhsm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/hyok-kms/hyok/internal/atomicfile"
 )
 
 // ConfigVariable is the environment variable that names SoftHSM2's
@@ -50,14 +53,8 @@ func Configure(dir string) (string, error) {
 	}
 	path := filepath.Join(dir, "softhsm2.conf")
 	text := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", tokens)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return path, nil
-	} else if err != nil {
-		return "", fmt.Errorf("write SoftHSM2's configuration: %w", err)
-	}
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Close()); err != nil {
+	// An empty one would have SoftHSM2 use the tokens of the whole system.
+	if err := atomicfile.Create(path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("write SoftHSM2's configuration: %w", err)
 	}
 	return path, nil
