@@ -71,6 +71,28 @@ func (g *Group) startProof(m *member, v *versionState) *flight {
 	return f
 }
 
+// awaitProofs has the members that can be asked prove the version, except for some,
+// and reports whether one has.
+func (g *Group) awaitProofs(ctx context.Context, r *request, except []int) (proven bool) {
+	for i, m := range g.members {
+		if slices.Contains(except, i) || !m.usable() || !has(r.keys[i], r.version.number) {
+			continue
+		}
+		f := g.startProof(m, r.version)
+		if f == nil {
+			return false
+		}
+		select {
+		case <-f.done:
+			r.keys[i], _ = m.token.Known(r.key.id) // the proof may have found it anew
+			proven = proven || f.err == nil
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return proven
+}
+
 // awaitProof returns the first of some members that proves the version.
 func (g *Group) awaitProof(ctx context.Context, r *request, members []int) ([]int, error) {
 	proofs := make(chan int, len(members))

@@ -90,7 +90,7 @@ func (c *contest[T]) end(ctx context.Context) {
 	switch {
 	case c.won:
 	case errors.Is(c.err, keystore.ErrInvalidCiphertext) && c.r.mayOpenElsewhere(c.all[:len(c.all)-len(c.order)]):
-		c.err = fmt.Errorf("%w (%v)", c.r.key.g.unavailable(c.r.key.id), c.err) // %v: another may open it
+		c.err = fmt.Errorf("%w (%w: %v)", c.r.key.g.unavailable(c.r.key.id), errUndecided, c.err)
 	case c.err == nil:
 		c.err = fmt.Errorf("key %s: no token was asked in time: %w", c.r.key.id, ctx.Err())
 	}
@@ -204,6 +204,10 @@ func (c *contest[T]) fail(err error) {
 		c.err = err
 	}
 }
+
+// errUndecided says that those who were asked cannot open a ciphertext, but others
+// may.
+var errUndecided = errors.New("no other token could be asked")
 
 func weight(err error) int {
 	switch {

@@ -111,6 +111,11 @@ func doOnce[T any](ctx context.Context, k *Key, number uint32, n need, op func(c
 		return none, err
 	}
 	out, err := race(ctx, r, order, op, wipe)
+	if errors.Is(err, errUndecided) && g.awaitProofs(ctx, r, order) {
+		if order, err = g.candidates(ctx, r); err == nil {
+			out, err = race(ctx, r, order, op, wipe)
+		}
+	}
 	now := g.now()
 	if told := aboutKey(err) && !errors.Is(err, keystore.ErrInvalidCiphertext); told || now-r.began >= lookRound {
 		force := lookForce
