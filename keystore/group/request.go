@@ -149,7 +149,7 @@ func (g *Group) candidates(ctx context.Context, r *request) ([]int, error) {
 	switch {
 	case len(order) > 0:
 		for _, i := range unproven {
-			if r.began-time.Duration(r.version.members[i].tried.Load()) >= pingPause {
+			if last := time.Duration(r.version.members[i].tried.Load()); last == 0 || r.began-last >= pingPause {
 				g.startProof(g.members[i], r.version)
 			}
 		}

@@ -122,6 +122,13 @@ func TestVersionDestroyedInOneMember(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "both tokens have proven version 1", func() bool {
+		k := r.find("k")
+		if _, err := k.Decrypt(patient(t), 1, s, nil); err != nil {
+			t.Fatal(err)
+		}
+		return k.Token() == r.tokens[1].Name()
+	})
 	if err := r.others[1].Refresh(patient(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ type seat struct {
 	proof atomic.Pointer[proof] // nil: none
 	look  atomic.Pointer[look]  // the last one that was answered; nil: none
 
-	tried   atomic.Int64 // time of the group when a proof last began, in nanoseconds
+	tried   atomic.Int64 // time of the group when a proof last began, in nanoseconds; 0: none has
 	mu      sync.Mutex
 	looking *flight // nil: nobody looks; guarded by mu
 	proving *flight // nil: nobody proves; guarded by mu
