@@ -172,12 +172,19 @@ func TestMissingTokenRefusesThePIN(t *testing.T) {
 	r.write("away.pin", "a wrong PIN")
 	r.start()
 	m.Set(t)
+	triedOnce(t, r, m)
+}
+
+// triedOnce waits until the PIN of awayConfig's token is given up, which must be
+// after one login, and puts the right one in its place.
+func triedOnce(t *testing.T, r *rig, m *tokentest.Faulty) {
+	t.Helper()
 	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
 	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 		t.Fatal(err)
 	}
 	looked := m.Count(t, "C_GetSlotList")
-	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+4 })
+	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+2 })
 	if n := m.Count(t, "C_Login"); n != 1 {
 		t.Errorf("%d logins", n)
 	}
@@ -198,7 +205,7 @@ func TestReloadWhileAMissingTokenRefusesThePIN(t *testing.T) {
 	r.write("away.pin", "a wrong PIN")
 	r.start()
 	m.Set(t, "hang C_Login")
-	waitFor(t, "the PIN is tried", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	waitFor(t, "the PIN is tried", func() bool { return m.Count(t, tokentest.HangingCalls) == 1 })
 	r.write("away.pin", tokentest.PIN)
 	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
 		t.Fatal(err)
@@ -214,7 +221,7 @@ func TestShutdownWhileAMissingTokenIsOpened(t *testing.T) {
 	m.Set(t, "fail C_OpenSession 0x30")
 	r.start()
 	m.Set(t, "hang C_OpenSession")
-	waitFor(t, "it is opened", func() bool { return m.Count(t, "hanging-calls") == 1 })
+	waitFor(t, "it is opened", func() bool { return m.Count(t, tokentest.HangingCalls) == 1 })
 	r.stop()
 	m.Set(t)
 	if strings.Contains(r.log.String(), "cannot be used") {
@@ -298,16 +305,5 @@ func TestStartWhileTheLoginHangs(t *testing.T) {
 	m.Set(t, "hang C_Login")
 	r.start() // after ten seconds
 	m.Set(t)
-	waitFor(t, "it is given up", func() bool { return strings.Contains(r.log.String(), "cannot be used") })
-	looked := m.Count(t, "C_GetSlotList")
-	waitFor(t, "the other one is looked for again", func() bool { return m.Count(t, "C_GetSlotList") > looked+2 })
-	if n := m.Count(t, "C_Login"); n != 1 {
-		t.Errorf("%d logins", n)
-	}
-	r.write("away.pin", tokentest.PIN)
-	if err := r.proxy.Reload(patient(t), r.load()); err != nil {
-		t.Fatal(err)
-	}
-	r.proxy.RetryPINs()
-	waitFor(t, "it is in use", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
+	triedOnce(t, r, m)
 }
