@@ -135,10 +135,6 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 	if _, err := r.client().GetHealthStatus(ctx, metadata); err == nil {
 		t.Error("a key store without its token is said to be healthy")
 	}
-	c := r.kms("first", "secret-of-the-first")
-	if _, err := c.CreateKey(ctx, &kms.CreateKeyInput{}); code(err) != "DependencyTimeoutException" {
-		t.Errorf("the KMS without its token: %v", err)
-	}
 	status, reason := r.get("/readyz")
 	if status != http.StatusServiceUnavailable || !strings.Contains(reason, "default") || !strings.Contains(reason, "KMS") || strings.Contains(reason, "other") {
 		t.Errorf("%d %s", status, reason)
@@ -151,6 +147,10 @@ func TestStartWithoutTheTokenOfAStoreAndTheKMS(t *testing.T) {
 	}
 	if err := r.proxy.Reload(ctx, r.load()); err != nil {
 		t.Errorf("the configuration cannot be loaded meanwhile: %v", err)
+	}
+	c := r.kms("first", "secret-of-the-first")
+	if _, err := c.CreateKey(ctx, &kms.CreateKeyInput{}); code(err) != "DependencyTimeoutException" {
+		t.Errorf("the KMS without its token: %v", err)
 	}
 	m.Set(t)
 	waitFor(t, "all is there", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })

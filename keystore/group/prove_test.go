@@ -151,6 +151,34 @@ func TestKeysThatCannotBeProven(t *testing.T) {
 	}
 }
 
+// Nor is it said that nobody could be asked while a member has yet to be proven.
+func TestInvalidForAMemberThatIsNotProven(t *testing.T) {
+	r := newPair(t)
+	r.putAll("opens", keystore.KeyUsage{Decrypt: true})
+	r.putAll("elsewhere", both) // of the same material
+	r.open(0, 1)
+	s := r.mustEncrypt("elsewhere")
+	eventually(t, "both open", func() bool {
+		k, err := r.decrypt(patient(t), "opens", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.Token() == r.tokens[1].Name()
+	})
+	before := r.tokens[1].Losses()
+	r.modules[1].Set(t, "lose-sessions 1", "delay C_EncryptInit 300") // by which the proof begins
+	eventually(t, "the loss is noticed", func() bool {
+		if err := r.tokens[1].Refresh(patient(t)); err != nil {
+			t.Fatal(err)
+		}
+		return r.tokens[1].Losses() > before
+	})
+	s.Tag[0] ^= 1
+	if _, err := r.decrypt(patient(t), "opens", s); !errors.Is(err, keystore.ErrInvalidCiphertext) {
+		t.Error(err)
+	}
+}
+
 func TestDamagedAnswers(t *testing.T) {
 	r := newPair(t)
 	r.putAll("k", both)
