@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
@@ -57,6 +58,36 @@ func throttled() smithy.APIError {
 	return &smithy.GenericAPIError{Code: codeThrottling, Message: "Rate exceeded", Fault: smithy.FaultClient}
 }
 
+// delayed is an error of the API whose request is worth another try after a time.
+type delayed struct {
+	smithy.APIError
+	after time.Duration
+}
+
+// Unwrap returns the error without the time.
+func (e *delayed) Unwrap() error { return e.APIError }
+
+// RetryAfter returns the time.
+func (e *delayed) RetryAfter() time.Duration { return e.after }
+
+// RetryAfter returns the time after which the request that an operation failed
+// with err is worth another try; 0: it is not known.
+func RetryAfter(err error) time.Duration {
+	var e interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.RetryAfter()
+}
+
+// later has an error of the API say what the keystore said of the time to try again.
+func later(api smithy.APIError, cause error) error {
+	if after := keystore.RetryAfter(cause); after > 0 {
+		return &delayed{api, after}
+	}
+	return api
+}
+
 func invalidCiphertext() error { return &types.InvalidCiphertextException{} }
 
 func internal(format string, args ...any) error {
@@ -70,13 +101,13 @@ func apiError(err error) (known error, unexpected bool) {
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &api):
-		return api, false
+		return later(api, err), false
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &types.DependencyTimeoutException{Message: message("The token did not answer in time. The request can be tried again.", nil)}, true
 	case errors.Is(err, keystore.ErrUnavailable):
-		return &types.DependencyTimeoutException{Message: message("The token failed and is not asked now. The request can be tried again.", nil)}, true
+		return later(&types.DependencyTimeoutException{Message: message("The token failed and is not asked now. The request can be tried again.", nil)}, err), true
 	case errors.Is(err, keystore.ErrBusy):
-		return throttled(), false // under overload, a line for each would be too much
+		return later(throttled(), err), false // under overload, a line for each would be too much
 	case errors.Is(err, keystore.ErrRootKey):
 		return invalidState("The root key of this KMS is not usable in its token."), true
 	case errors.Is(err, keystore.ErrInvalidCiphertext):

@@ -2,8 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/hyok-kms/hyok/keystore"
 )
@@ -29,5 +33,30 @@ func TestTokenErrors(t *testing.T) {
 		if api, ok := known.(interface{ ErrorCode() string }); !ok || api.ErrorCode() != test.code || unexpected != test.event {
 			t.Errorf("%v: %v, %t; want %s, %t", test.err, known, unexpected, test.code, test.event)
 		}
+	}
+}
+
+// An error keeps its type on the way to the caller, and says when to try again
+// where the keystore or the engine knows.
+func TestRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		after time.Duration
+	}{
+		{keystore.ErrUnavailable, 0},
+		{&keystore.RetryError{Err: keystore.ErrUnavailable, After: time.Second}, time.Second},
+		{&keystore.RetryError{Err: keystore.ErrBusy, After: 2 * time.Second}, 2 * time.Second},
+		{&keystore.RetryError{Err: throttled(), After: 3 * time.Second}, 3 * time.Second},
+		{&keystore.RetryError{Err: limitExceeded("too many"), After: 4 * time.Second}, 4 * time.Second},
+	} {
+		known, _ := apiError(fmt.Errorf("token main: %w", test.err))
+		if got := RetryAfter(fmt.Errorf("operation: %w", known)); got != test.after {
+			t.Errorf("%v: after %v, want %v", test.err, got, test.after)
+		}
+	}
+	known, _ := apiError(&keystore.RetryError{Err: limitExceeded("too many"), After: time.Second})
+	var typed *types.LimitExceededException
+	if !errors.As(known, &typed) {
+		t.Errorf("%T is not of the SDK", known)
 	}
 }

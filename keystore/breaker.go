@@ -52,7 +52,8 @@ func (t *Token) refusal() error {
 	case errors.Is(trip.cause, ErrPINIncorrect):
 		return fmt.Errorf("token %s: %w: %w", t.name, ErrUnavailable, trip.cause)
 	}
-	return fmt.Errorf("token %s: %w for %v, since: %v", t.name, ErrUnavailable, time.Since(trip.since).Round(time.Millisecond), trip.cause)
+	away := fmt.Errorf("token %s: %w for %v, since: %v", t.name, ErrUnavailable, time.Since(trip.since).Round(time.Millisecond), trip.cause)
+	return &RetryError{away, trip.retryAfter()}
 }
 
 // refused is refusal for those who saw the breaker open while they waited, though it
@@ -61,7 +62,7 @@ func (t *Token) refused() error {
 	if err := t.refusal(); err != nil {
 		return err
 	}
-	return fmt.Errorf("token %s: %w: it was not a moment ago", t.name, ErrUnavailable)
+	return &RetryError{fmt.Errorf("token %s: %w: it was not a moment ago", t.name, ErrUnavailable), leastRetry}
 }
 
 // opened returns what is closed once the breaker opens.

@@ -81,8 +81,12 @@ func testAllCallsHang(t *testing.T, isolation func(*keystore.Options)) {
 			}
 			// Now nobody waits any more, however long he would.
 			for range 100 {
-				if _, err := k.Encrypt(patient(t), 1, []byte("p"), nil); !errors.Is(err, keystore.ErrUnavailable) {
+				_, err := k.Encrypt(patient(t), 1, []byte("p"), nil)
+				if !errors.Is(err, keystore.ErrUnavailable) {
 					t.Fatal(err)
+				}
+				if after := keystore.RetryAfter(err); after < 250*time.Millisecond || after > 5*time.Second {
+					t.Fatalf("another try is of use after %v", after)
 				}
 			}
 			if err := tok.GenerateKey(patient(t), "another", both); !errors.Is(err, keystore.ErrUnavailable) {

@@ -208,7 +208,7 @@ func (t *Token) waitIdle(ctx context.Context) (*worker, error) {
 			return nil, t.refused()
 		case <-over:
 			if t.sessions.calls.Load() != calls {
-				return nil, fmt.Errorf("token %s: %w of %d within %v", t.name, ErrBusy, t.sessions.limit, most)
+				return nil, &RetryError{fmt.Errorf("token %s: %w of %d within %v", t.name, ErrBusy, t.sessions.limit, most), max(most, leastRetry)}
 			}
 			over = nil
 		case <-t.background.Done():

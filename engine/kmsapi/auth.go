@@ -129,7 +129,7 @@ func (c *call) enterLarge(h *Handler) *failure {
 	if h.large.Add(1) > maxLarge {
 		h.large.Add(-1)
 		c.closing = true // the rest is not read
-		return overloaded()
+		return c.overloaded()
 	}
 	c.large = true
 	return nil

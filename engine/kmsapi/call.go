@@ -34,12 +34,13 @@ type call struct {
 	action      string     // the operation's name once it is known to exist
 	accessKeyID string     // claimed
 	region      string
-	identity    *identity // nil until authenticated
-	key         string    // as the request names it
-	failure     *failure  // what will be answered; nil: out
-	holdsPlace  bool      // in Handler.inFlight
-	large       bool      // it counts in Handler.large
-	closing     bool      // the connection cannot be used further
+	identity    *identity     // nil until authenticated
+	key         string        // as the request names it
+	failure     *failure      // what will be answered; nil: out
+	retryAfter  time.Duration // of a failure: when another try is of use; 0: not known
+	holdsPlace  bool          // in Handler.inFlight
+	large       bool          // it counts in Handler.large
+	closing     bool          // the connection cannot be used further
 
 	reader    *reader
 	body, out []byte // may hold plaintext
@@ -88,7 +89,7 @@ func (c *call) serve(h *Handler) *failure {
 		return f
 	}
 	if h.inFlight.Load() >= int64(c.state.MaxInFlight) {
-		return overloaded() // before anything that costs more than a look
+		return c.overloaded() // before anything that costs more than a look
 	}
 	if f := c.authenticate(h); f != nil {
 		return f
@@ -100,11 +101,13 @@ func (c *call) serve(h *Handler) *failure {
 		return c.state.Client(region, c.identity.caller)
 	})
 	if api == nil {
+		c.retryAfter = missingWait
 		return &failure{codeTimeout, "The token of this KMS cannot be used yet. The request can be tried again.", http.StatusServiceUnavailable, nil}
 	}
 	ctx, cancel := context.WithTimeout(engine.WithRequestID(c.r.Context(), c.id), c.state.Deadline)
 	defer cancel()
 	if err := c.op.serve(ctx, api, c); err != nil {
+		c.retryAfter = engine.RetryAfter(err)
 		return fromAPI(err)
 	}
 	return nil
@@ -136,6 +139,18 @@ func (c *call) route(operations map[string]*operation) *failure {
 	return nil
 }
 
+// The waits that are told to those who are refused for a reason that soon passes.
+const (
+	overloadWait = 250 * time.Millisecond // many requests have ended by then
+	missingWait  = time.Second            // a token that is missing is looked for as often
+)
+
+// overloaded refuses the request for want of a place.
+func (c *call) overloaded() *failure {
+	c.retryAfter = overloadWait
+	return refuse(codeThrottling, "Rate exceeded")
+}
+
 // answer writes the response and returns its status.
 func (c *call) answer(h *Handler, w http.ResponseWriter) int {
 	status, header := http.StatusOK, w.Header()
@@ -153,6 +168,9 @@ func (c *call) answer(h *Handler, w http.ResponseWriter) int {
 		header["Content-Type"] = h.xmlType
 	}
 	header["Cache-Control"] = h.noStore
+	if c.retryAfter > 0 {
+		header["X-Amz-Retry-After"] = []string{strconv.FormatInt(c.retryAfter.Milliseconds(), 10)}
+	}
 	header["X-Amzn-Requestid"] = []string{c.id}
 	header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
 	w.WriteHeader(status)

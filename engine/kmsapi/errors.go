@@ -47,8 +47,6 @@ func refuse(code, format string, args ...any) *failure {
 	return &failure{code: code, message: fmt.Sprintf(format, args...), status: http.StatusBadRequest}
 }
 
-func overloaded() *failure { return refuse(codeThrottling, "Rate exceeded") }
-
 // fromAPI is the answer to an error of an operation. The answer to what is no
 // error of the SDK's tells nothing of it.
 func fromAPI(err error) *failure {

@@ -114,7 +114,7 @@ func (h *Handler) finish(c *call, w http.ResponseWriter) {
 func (h *Handler) enter(c *call) *failure {
 	if h.inFlight.Add(1) > int64(c.state.MaxInFlight) {
 		h.inFlight.Add(-1)
-		return overloaded()
+		return c.overloaded()
 	}
 	c.holdsPlace = true
 	return nil

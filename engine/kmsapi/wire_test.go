@@ -9,12 +9,14 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
 	"github.com/go-json-experiment/json"
 
 	"github.com/hyok-kms/hyok/engine"
@@ -353,7 +355,11 @@ func TestMaxInFlight(t *testing.T) {
 	if got := h.InFlight(); got != 2 {
 		t.Errorf("%d in flight", got)
 	}
-	ask(t, h, "Encrypt", `{}`).wantError(t, 400, codeThrottling, "Rate exceeded")
+	refused := ask(t, h, "Encrypt", `{}`)
+	refused.wantError(t, 400, codeThrottling, "Rate exceeded")
+	if got := refused.header.Get("X-Amz-Retry-After"); got != "250" {
+		t.Errorf("another try after %q ms", got)
+	}
 	close(leave)
 	for range 2 {
 		if w := <-done; w.status != http.StatusOK {
@@ -364,3 +370,36 @@ func TestMaxInFlight(t *testing.T) {
 		t.Errorf("%d in flight at the end", got)
 	}
 }
+
+// TestRetryAfter: SDKs wait as long as an error says that the cause will last, in
+// milliseconds, and are told nothing where that is not known.
+func TestRetryAfter(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want []string
+	}{
+		{&types.DependencyTimeoutException{}, nil},
+		{&passing{&types.DependencyTimeoutException{}, 1500 * time.Millisecond}, []string{"1500"}},
+		{&passing{&types.LimitExceededException{}, 4 * time.Second}, []string{"4000"}},
+	} {
+		h := newTestHandler(t, testConfig(func(context.Context, any) (any, error) { return nil, tt.err }))
+		if got := ask(t, h, "Encrypt", `{}`).header["X-Amz-Retry-After"]; !slices.Equal(got, tt.want) {
+			t.Errorf("%v: %q, want %q", tt.err, got, tt.want)
+		}
+	}
+	config := testConfig(nil)
+	config.Client = func(string, engine.Caller) engine.API { return nil }
+	w := ask(t, newTestHandler(t, config), "Encrypt", `{}`)
+	w.wantError(t, 503, codeTimeout, "")
+	if got := w.header.Get("X-Amz-Retry-After"); got != "1000" {
+		t.Errorf("without a token: another try after %q ms", got)
+	}
+}
+
+// passing is an error that knows when it has passed.
+type passing struct {
+	smithy.APIError
+	after time.Duration
+}
+
+func (e *passing) RetryAfter() time.Duration { return e.after }
