@@ -26,12 +26,19 @@ struct death { RV code; int shows, until_initialize; }; /* code OK: alive */
 
 struct identity { char of[33], serial[17], label[33]; }; /* "": all; as it is */
 
+/* Mechanisms, and the key type that C_UnwrapKey answers code to, unless its template has an attribute. */
+enum { MAX_MECHANISMS = 16 };
+struct mechanisms { UL types[MAX_MECHANISMS]; int n; };
+struct unwrap { UL key_type, unless; RV code; int has_unless; }; /* code OK: none */
+
 enum { IV_CALLER, IV_WRITTEN_BACK, IV_APPENDED };
 enum { MAX_RULES = 64, MAX_IDENTITIES = 16, WHY_SIZE = 256 };
 
 struct control {
 	int malformed;
-	int iv, tag_before, rw_only;
+	int iv, tag_before, rw_only, kwp, pad_differs;
+	struct mechanisms hidden, listed;
+	struct unwrap unwrap_refused;
 	RV badtag, no_token_keys, stale_key;
 	UL max_sessions, max_parallel, slot_offset, lose, logout, renumber;
 	struct death dead;
@@ -99,6 +106,11 @@ void remove_sessions(UL slot);
 void remove_all_sessions(void);
 void lose_sessions(void);              /* also holds calls for writing */
 void log_out(void);                    /* also holds calls for writing */
+
+/* mechanisms.c */
+
+RV hidden(UL mechanism);      /* MECHANISM_INVALID if the module is not to know it */
+RV begins(const struct mechanism *m); /* the same of what a function begins with */
 
 /* gcm.c */
 

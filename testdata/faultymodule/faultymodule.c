@@ -3,7 +3,7 @@
  * and, as a control file says, behaves like tokens of another make or like a sick
  * one. README.md says how to build and to command it.
  *
- * Here are its functions, except for those of gcm.c.
+ * Here are its functions, except for those of gcm.c and mechanisms.c.
  */
 #include <stdlib.h>
 #include "faulty.h"
@@ -217,21 +217,11 @@ RV f_C_GenerateKey(UL session, P mechanism, P template, UL n, P key)
 	for (struct attribute *a = template; refusal && a < (struct attribute *)template + n; a++)
 		if (a->type == TOKEN && a->len == 1 && *(BYTE *)a->value)
 			return after(&c, refusal);
-	rv = REAL(C_GenerateKey, (UL, P, P, UL, P))(session, mechanism, template, n, key);
+	rv = begins(mechanism);
+	if (rv == OK)
+		rv = REAL(C_GenerateKey, (UL, P, P, UL, P))(session, mechanism, template, n, key);
 	if (rv == OK)
 		out(key, 1);
-	return after(&c, rv);
-}
-
-RV f_C_WrapKey(UL session, P mechanism, UL by, UL key, P to, P to_len)
-{
-	struct call c = { .fn = I_C_WrapKey, .only_asks = !to };
-	RV rv = begin(&c);
-	if (rv != OK)
-		return rv;
-	rv = key_in(&by) ?: key_in(&key);
-	if (rv == OK)
-		rv = REAL(C_WrapKey, (UL, P, UL, UL, P, P))(session, mechanism, by, key, to, to_len);
 	return after(&c, rv);
 }
 

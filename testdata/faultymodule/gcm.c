@@ -87,7 +87,7 @@ RV f_C_EncryptInit(UL session, P mechanism, UL key)
 		m = &changed;
 	}
 	if (rv == OK)
-		rv = key_in(&key);
+		rv = begins(m) ?: key_in(&key);
 	if (rv == OK)
 		rv = REAL(C_EncryptInit, (UL, P, UL))(session, m, key);
 	if (rv == OK)

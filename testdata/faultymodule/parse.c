@@ -56,9 +56,9 @@ static const struct { const char *name; RV code; } codes[] = {
 	{ "CKR_OPERATION_ACTIVE", 0x90 }, { "CKR_OPERATION_NOT_INITIALIZED", 0x91 },
 	{ "CKR_PIN_INCORRECT", 0xa0 }, { "CKR_PIN_LOCKED", 0xa4 }, { "CKR_SESSION_CLOSED", 0xb0 },
 	{ "CKR_SESSION_COUNT", 0xb1 }, { "CKR_SESSION_HANDLE_INVALID", 0xb3 },
-	{ "CKR_SIGNATURE_INVALID", 0xc0 }, { "CKR_TEMPLATE_INCONSISTENT", 0xd1 },
+	{ "CKR_SIGNATURE_INVALID", 0xc0 }, { "CKR_TEMPLATE_INCOMPLETE", 0xd0 }, { "CKR_TEMPLATE_INCONSISTENT", 0xd1 },
 	{ "CKR_TOKEN_NOT_PRESENT", 0xe0 }, { "CKR_TOKEN_NOT_RECOGNIZED", 0xe1 },
-	{ "CKR_USER_NOT_LOGGED_IN", 0x101 }, { "CKR_CRYPTOKI_NOT_INITIALIZED", 0x190 },
+	{ "CKR_USER_NOT_LOGGED_IN", 0x101 }, { "CKR_DOMAIN_PARAMS_INVALID", 0x130 }, { "CKR_CRYPTOKI_NOT_INITIALIZED", 0x190 },
 };
 
 static int code_of(struct line *l, const char *text, RV *to)
@@ -316,6 +316,47 @@ static int choice(struct line *l, const char *zero, const char *one, int *to)
 	return ended(l);
 }
 
+/* Numbers of mechanisms, to the end of the line. */
+static int mechanisms(struct line *l, struct mechanisms *to)
+{
+	char *w = word(l);
+	if (!w)
+		return wrong(l, "MECHANISM is missing");
+	for (; w; w = word(l)) {
+		if (to->n == MAX_MECHANISMS)
+			return wrong(l, "more than %d mechanisms", MAX_MECHANISMS);
+		if (!number_of(l, w, "MECHANISM", &to->types[to->n++]))
+			return 0;
+	}
+	return 1;
+}
+
+static int read_hide(struct line *l) { return mechanisms(l, &l->to->hidden); }
+static int read_list(struct line *l) { return mechanisms(l, &l->to->listed); }
+
+static int read_wrap(struct line *l)
+{
+	int differs;
+	if (!choice(l, "kwp", "pad-differs", &differs))
+		return 0;
+	*(differs ? &l->to->pad_differs : &l->to->kwp) = 1;
+	return 1;
+}
+
+static int read_unwrap_refused(struct line *l)
+{
+	struct unwrap *u = &l->to->unwrap_refused;
+	if (!number(l, "KEY-TYPE", &u->key_type) || !code(l, &u->code))
+		return 0;
+	char *w = word(l);
+	if (!w)
+		return 1;
+	if (strcmp(w, "unless"))
+		return wrong(l, "%s is not understood here", w);
+	u->has_unless = 1;
+	return number(l, "ATTRIBUTE", &u->unless) && ended(l);
+}
+
 static int read_iv(struct line *l)
 {
 	int appended;
@@ -342,6 +383,8 @@ static const struct { const char *name; int (*read)(struct line *); } behaviours
 	{ "fail", read_fail }, { "hang", read_hang }, { "delay", read_delay }, { "crash", read_crash },
 	{ "leak", read_leak }, { "corrupt", read_corrupt }, { "dead", read_dead },
 	{ "lose-sessions", read_lose }, { "logout", read_logout }, { "renumber", read_renumber },
+	{ "hide", read_hide }, { "list", read_list }, { "wrap", read_wrap },
+	{ "unwrap-refused", read_unwrap_refused },
 	{ "identity", read_identity }, { "slot-offset", read_slot_offset },
 };
 

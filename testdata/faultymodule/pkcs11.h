@@ -22,11 +22,12 @@ struct session_info { UL slot; /* and more */ };
 
 enum {
 	OK = 0, HOST_MEMORY = 0x02, SLOT_ID_INVALID = 0x03, GENERAL_ERROR = 0x05,
-	ARGUMENTS_BAD = 0x07, MECHANISM_PARAM_INVALID = 0x71, OBJECT_HANDLE_INVALID = 0x82,
-	SESSION_COUNT = 0xb1, TOKEN_NOT_PRESENT = 0xe0, BUFFER_TOO_SMALL = 0x150
+	ARGUMENTS_BAD = 0x07, MECHANISM_INVALID = 0x70, MECHANISM_PARAM_INVALID = 0x71, OBJECT_HANDLE_INVALID = 0x82,
+	SESSION_COUNT = 0xb1, TOKEN_NOT_PRESENT = 0xe0, WRAPPED_KEY_INVALID = 0x110, BUFFER_TOO_SMALL = 0x150
 };
 enum {
-	TOKEN = 0x01, AES_GCM = 0x1087,                    /* CKA_TOKEN, CKM_AES_GCM */
+	TOKEN = 0x01, KEY_TYPE = 0x100,                    /* CKA_TOKEN, CKA_KEY_TYPE */
+	AES_GCM = 0x1087, WRAP_PAD = 0x210a, WRAP_KWP = 0x210b, /* CKM_AES_GCM, CKM_AES_KEY_WRAP_PAD and _KWP */
 	RW_SESSION = 0x02,                                 /* CKF_RW_SESSION */
 	TOKEN_PRESENT = 0x01, TOKEN_INITIALIZED = 0x400    /* of slots, of tokens */
 };
@@ -47,8 +48,8 @@ enum {
 	OWN(C_GetSlotList, (BYTE a, P b, P c)) \
 	OWN(C_GetSlotInfo, (UL a, P b)) \
 	OWN(C_GetTokenInfo, (UL a, P b)) \
-	TURNS(C_GetMechanismList, (UL a, P b, P c), (a, b, c), slot_in(&a), NONE) \
-	TURNS(C_GetMechanismInfo, (UL a, UL b, P c), (a, b, c), slot_in(&a), NONE) \
+	OWN(C_GetMechanismList, (UL a, P b, P c)) \
+	TURNS(C_GetMechanismInfo, (UL a, UL b, P c), (a, b, c), hidden(b) ?: slot_in(&a), NONE) \
 	TURNS(C_InitToken, (UL a, P b, UL c, P d), (a, b, c, d), slot_in(&a), NONE) \
 	PLAIN(C_InitPIN, (UL a, P b, UL c), (a, b, c)) \
 	PLAIN(C_SetPIN, (UL a, P b, UL c, P d, UL e), (a, b, c, d, e)) \
@@ -73,36 +74,36 @@ enum {
 	OWN(C_Encrypt, (UL a, P b, UL c, P d, P e)) \
 	SIZES(C_EncryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_EncryptFinal, (UL a, P b, P c), (a, b, c), b) \
-	TURNS(C_DecryptInit, (UL a, P b, UL c), (a, b, c), key_in(&c), note_gcm(a, b)) \
+	TURNS(C_DecryptInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), note_gcm(a, b)) \
 	OWN(C_Decrypt, (UL a, P b, UL c, P d, P e)) \
 	SIZES(C_DecryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DecryptFinal, (UL a, P b, P c), (a, b, c), b) \
-	PLAIN(C_DigestInit, (UL a, P b), (a, b)) \
+	TURNS(C_DigestInit, (UL a, P b), (a, b), begins(b), NONE) \
 	SIZES(C_Digest, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	PLAIN(C_DigestUpdate, (UL a, P b, UL c), (a, b, c)) \
 	TURNS(C_DigestKey, (UL a, UL b), (a, b), key_in(&b), NONE) \
 	SIZES(C_DigestFinal, (UL a, P b, P c), (a, b, c), b) \
-	TURNS(C_SignInit, (UL a, P b, UL c), (a, b, c), key_in(&c), NONE) \
+	TURNS(C_SignInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), NONE) \
 	SIZES(C_Sign, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	PLAIN(C_SignUpdate, (UL a, P b, UL c), (a, b, c)) \
 	SIZES(C_SignFinal, (UL a, P b, P c), (a, b, c), b) \
-	TURNS(C_SignRecoverInit, (UL a, P b, UL c), (a, b, c), key_in(&c), NONE) \
+	TURNS(C_SignRecoverInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), NONE) \
 	SIZES(C_SignRecover, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
-	TURNS(C_VerifyInit, (UL a, P b, UL c), (a, b, c), key_in(&c), NONE) \
+	TURNS(C_VerifyInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), NONE) \
 	PLAIN(C_Verify, (UL a, P b, UL c, P d, UL e), (a, b, c, d, e)) \
 	PLAIN(C_VerifyUpdate, (UL a, P b, UL c), (a, b, c)) \
 	PLAIN(C_VerifyFinal, (UL a, P b, UL c), (a, b, c)) \
-	TURNS(C_VerifyRecoverInit, (UL a, P b, UL c), (a, b, c), key_in(&c), NONE) \
+	TURNS(C_VerifyRecoverInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), NONE) \
 	SIZES(C_VerifyRecover, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DigestEncryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DecryptDigestUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_SignEncryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DecryptVerifyUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	OWN(C_GenerateKey, (UL a, P b, P c, UL d, P e)) \
-	TURNS(C_GenerateKeyPair, (UL a, P b, P c, UL d, P e, UL f, P g, P h), (a, b, c, d, e, f, g, h), OK, (out(g, 1), out(h, 1))) \
+	TURNS(C_GenerateKeyPair, (UL a, P b, P c, UL d, P e, UL f, P g, P h), (a, b, c, d, e, f, g, h), begins(b), (out(g, 1), out(h, 1))) \
 	OWN(C_WrapKey, (UL a, P b, UL c, UL d, P e, P f)) \
-	TURNS(C_UnwrapKey, (UL a, P b, UL c, P d, UL e, P f, UL g, P h), (a, b, c, d, e, f, g, h), key_in(&c), out(h, 1)) \
-	TURNS(C_DeriveKey, (UL a, P b, UL c, P d, UL e, P f), (a, b, c, d, e, f), key_in(&c), out(f, 1)) \
+	OWN(C_UnwrapKey, (UL a, P b, UL c, P d, UL e, P f, UL g, P h)) \
+	TURNS(C_DeriveKey, (UL a, P b, UL c, P d, UL e, P f), (a, b, c, d, e, f), begins(b) ?: key_in(&c), out(f, 1)) \
 	PLAIN(C_SeedRandom, (UL a, P b, UL c), (a, b, c)) \
 	PLAIN(C_GenerateRandom, (UL a, P b, UL c), (a, b, c)) \
 	PLAIN(C_GetFunctionStatus, (UL a), (a)) \
