@@ -61,7 +61,9 @@ The certificate is for trying: AWS KMS trusts public authorities alone, see
 		Example: `  $ hyok init --data ./data
   $ hyok init --data ./data --listen 0.0.0.0:8443 --kms-listen "" --host xks.example.org`,
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return flags.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.data, "data", "", "folder to make (default $HYOK_DATA, or ./data)")
@@ -73,7 +75,7 @@ The certificate is for trying: AWS KMS trusts public authorities alone, see
 	return cmd
 }
 
-func (f *initFlags) run(ctx context.Context, out io.Writer) error {
+func (f *initFlags) run(ctx context.Context, out, warnings io.Writer) error {
 	dir, err := filepath.Abs((&dataFlags{data: f.data}).dir())
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
@@ -81,8 +83,8 @@ func (f *initFlags) run(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder private: %w", err)
+	if err := makePrivate(dir, warnings); err != nil {
+		return err
 	}
 	// Two at once would make two tokens of one label.
 	unlock, err := atomicfile.Lock(filepath.Join(dir, "init"))
@@ -91,6 +93,26 @@ func (f *initFlags) run(ctx context.Context, out io.Writer) error {
 	}
 	err = f.setUp(ctx, out, dir)
 	return errors.Join(err, unlock())
+}
+
+// makePrivate keeps others than the owner out of a folder. The root of a volume may
+// belong to another user, who alone can do that: then a warning has to do, since
+// every file of secrets has a mode of its own.
+func makePrivate(dir string, warnings io.Writer) error {
+	err := os.Chmod(dir, 0o700)
+	if !errors.Is(err, fs.ErrPermission) {
+		if err != nil {
+			return fmt.Errorf("make the data folder private: %w", err)
+		}
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("make the data folder private: %w", err)
+	}
+	_, err = fmt.Fprintf(warnings, "warning: %s belongs to another user and keeps its mode %04o: whoever can write there can replace its files; "+
+		"a folder below it would be private\n", dir, info.Mode().Perm())
+	return err
 }
 
 func (f *initFlags) setUp(ctx context.Context, out io.Writer, dir string) error {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -234,6 +235,45 @@ func TestInitOfOtherFolders(t *testing.T) {
 	}
 	if fileExists(filepath.Join(without, kmsIdentities)) {
 		t.Error("an identity was made for no KMS")
+	}
+}
+
+// The root of a volume, as in a container: it is root's, and a group of the process
+// may write there.
+func TestInitIntoAVolume(t *testing.T) {
+	const stranger = 65534
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "hyok")
+	text, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume := filepath.Join(dir, "volume")
+	if err := errors.Join(os.WriteFile(binary, text, 0o755), os.Mkdir(volume, 0o770), os.Chmod(volume, 0o770|fs.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	init := program(t, "init", "--data", volume, "--listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0", "--operations", "")
+	init.Path = binary
+	init.Dir = "/"
+	foreign := os.Geteuid() == 0 // else the volume cannot be another user's
+	if foreign {
+		for up := dir; len(up) > len(os.TempDir()); up = filepath.Dir(up) {
+			if err := os.Chmod(up, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		init.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger, Groups: []uint32{0}}}
+	}
+	var stdout, stderr bytes.Buffer
+	init.Stdout, init.Stderr = &stdout, &stderr
+	if err := init.Run(); err != nil {
+		t.Fatalf("%v\n%s%s", err, stdout.String(), stderr.String())
+	}
+	if warned := strings.Contains(stderr.String(), "belongs to another user and keeps its mode 0770"); warned != foreign {
+		t.Errorf("it warns: %q", stderr.String())
+	}
+	if _, err := config.Load(filepath.Join(volume, config.FileName)); err != nil && !foreign {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/hyok-kms/hyok/internal/secretfile"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -69,8 +70,8 @@ func readPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fileError(path, err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, &Error{File: path, Message: fmt.Sprintf("has mode %04o: others than its owner can reach the secrets; run chmod 600 on it", mode)}
+	if err := secretfile.Check(info); err != nil {
+		return nil, &Error{File: path, Message: err.Error(), Cause: err}
 	}
 	return readOpen(f)
 }

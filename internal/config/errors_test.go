@@ -273,7 +273,7 @@ func TestLoadRefusesOpenSecrets(t *testing.T) {
 	for name, want := range map[string]string{
 		"credentials/kms.json":     "kms.json: has mode 0644: others than its owner can reach the secrets; run chmod 600 on it",
 		"credentials/default.json": "default.json: has mode 0644: others than its owner can reach the secrets; run chmod 600 on it",
-		"tls/server.key":           "server.key: has mode 0644: everybody can reach this private key; run chmod o= on it",
+		"tls/server.key":           "server.key: has mode 0644: others can reach this private key, or its group can replace it; run chmod g-w,o= on it",
 	} {
 		path := folder(t, full)
 		if err := os.Chmod(filepath.Join(filepath.Dir(path), name), 0o644); err != nil {

@@ -103,8 +103,8 @@ func (t *TLS) checkCertificate() error {
 	if err != nil {
 		return fileError(t.KeyFile, err)
 	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return &Error{File: t.KeyFile, Message: fmt.Sprintf("has mode %04o: everybody can reach this private key; run chmod o= on it", mode)}
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		return &Error{File: t.KeyFile, Message: fmt.Sprintf("has mode %04o: others can reach this private key, or its group can replace it; run chmod g-w,o= on it", mode)}
 	}
 	key, err := readFile(t.KeyFile)
 	if err != nil {

@@ -102,7 +102,7 @@ func TestWatchFollowsTheFilesOfTheKMS(t *testing.T) {
 		w.expect(t, i+2, 0)
 	}
 	put(t, w.file("credentials/kms.json"), "{}")
-	if err := os.Chmod(w.file("credentials/kms.json"), 0o640); err != nil {
+	if err := os.Chmod(w.file("credentials/kms.json"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	w.ticks(patience * 2)
