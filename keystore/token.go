@@ -97,7 +97,7 @@ type loginState struct {
 
 // Open opens the token that o.URI names and logs in to it.
 func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
-	if err := o.URI.Check(); err != nil {
+	if err := o.URI.CheckToken(); err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
 	a, err := ms.left.attempt(o.URI)

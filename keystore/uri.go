@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/hyok-kms/hyok/internal/secretfile"
 )
 
 // URI names a token, or an object in one, by RFC 7512. The zero value of a
@@ -26,15 +29,17 @@ type URI struct {
 	pinValue string
 }
 
+// scheme is that of every PKCS#11 URI; as in all URIs its case means nothing.
+const scheme = "pkcs11:"
+
 // ParseURI parses a PKCS#11 URI. An attribute that hyok does not use is an
 // error rather than ignored, since ignoring it could select another token. The
 // error never contains the PIN.
 func ParseURI(s string) (URI, error) {
-	rest, ok := strings.CutPrefix(s, "pkcs11:")
-	if !ok {
+	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		return URI{}, errors.New(`PKCS#11 URI must begin with "pkcs11:" (RFC 7512)`)
 	}
-	path, query, _ := strings.Cut(rest, "?")
+	path, query, _ := strings.Cut(s[len(scheme):], "?")
 	var u URI
 	seen := map[string]bool{}
 	for _, part := range []struct{ text, sep string }{{path, ";"}, {query, "&"}} {
@@ -59,7 +64,20 @@ func ParseURI(s string) (URI, error) {
 			}
 		}
 	}
+	if u.PINSource != "" && u.pinValue != "" {
+		return URI{}, errors.New("PKCS#11 URI has a pin-source and a pin-value: leave one of them out (RFC 7512, section 2.4)")
+	}
 	return u, nil
+}
+
+// unsupported says of attributes of RFC 7512 what to do without them.
+var unsupported = map[string]string{
+	"library-manufacturer": "the module is named by its path: leave this attribute out and add ?module-path=PATH",
+	"library-description":  "the module is named by its path: leave this attribute out and add ?module-path=PATH",
+	"library-version":      "the module is named by its path: leave this attribute out and add ?module-path=PATH",
+	"slot-manufacturer":    "name the token by token=, serial= or slot-id=",
+	"slot-description":     "name the token by token=, serial= or slot-id=",
+	"module-name":          "the module is named by its path: module-path=PATH",
 }
 
 // set assigns one attribute; inQuery tells where it stood.
@@ -74,8 +92,18 @@ func (u *URI) set(inQuery bool, name, value string) error {
 		if value == "" {
 			return fmt.Errorf("PKCS#11 URI: %q is empty", name)
 		}
+		switch name {
+		case "token", "serial", "manufacturer", "model":
+			// Some programs print the padding of the token's field, %00 or %20, too.
+			value = trim(value)
+		case "module-path":
+			value = localPath(value)
+		}
 		*target = value
 		return nil
+	}
+	if hint := unsupported[name]; hint != "" {
+		return fmt.Errorf("PKCS#11 URI: attribute %s is not supported: %s", name, hint)
 	}
 	switch {
 	case name == "slot-id" && !inQuery:
@@ -95,6 +123,15 @@ func (u *URI) set(inQuery bool, name, value string) error {
 		return fmt.Errorf("PKCS#11 URI: attribute %s is not supported here (path: token, serial, manufacturer, model, slot-id, object, id, type; query: module-path, pin-source, pin-value)", printable(name))
 	}
 	return nil
+}
+
+// CheckToken reports whether u says which token of which module it means, and
+// nothing of an object in it.
+func (u URI) CheckToken() error {
+	if u.Object != "" || len(u.ID) > 0 {
+		return fmt.Errorf("%s names an object, and a whole token is wanted: leave object= and id= out", u)
+	}
+	return u.Check()
 }
 
 // Check reports whether u says which token of which module it means.
@@ -184,35 +221,54 @@ func (u URI) PIN(dir string, allowValue bool) (string, error) {
 
 // pinPath is the path of the file that a pin-source names.
 func pinPath(source, dir string) string {
-	path := strings.TrimPrefix(source, "file:")
-	path = strings.TrimPrefix(path, "//")
+	path := localPath(source)
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
 	return path
 }
 
+// localPath is the path that a bare path or a file URI (RFC 8089) names: file:PATH,
+// file:///PATH or file://localhost/PATH.
+func localPath(source string) string {
+	const scheme, host = "file:", "//localhost/"
+	if len(source) < len(scheme) || !strings.EqualFold(source[:len(scheme)], scheme) {
+		return source
+	}
+	path := source[len(scheme):]
+	if len(path) >= len(host) && strings.EqualFold(path[:len(host)], host) {
+		return path[len(host)-1:]
+	}
+	return strings.TrimPrefix(path, "//")
+}
+
 // readPIN reads the first line of the file that a pin-source names.
 func readPIN(source, dir string) (string, error) {
 	path := pinPath(source, dir)
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("read the PIN: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("the PIN file %s is open to others (mode %04o): chmod 600 it", path, info.Mode().Perm())
-	}
-	data, err := os.ReadFile(path)
+	data, err := secretfile.Read(path)
 	if err != nil {
 		return "", fmt.Errorf("read the PIN: %w", err)
 	}
 	defer clear(data)
-	pin, _, _ := strings.Cut(string(data), "\n")
-	pin = strings.TrimSuffix(pin, "\r")
+	text, err := withoutMark(data)
+	if err != nil {
+		return "", fmt.Errorf("the PIN file %s %w", path, err)
+	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	pin := string(bytes.TrimSuffix(line, []byte("\r")))
 	if pin == "" {
 		return "", fmt.Errorf("the PIN file %s is empty", path)
 	}
 	return pin, nil
+}
+
+// withoutMark returns a text without the byte order mark that some editors put before
+// it.
+func withoutMark(text []byte) ([]byte, error) {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return nil, errors.New("is text in UTF-16: save it as UTF-8 or ASCII")
+	}
+	return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), nil
 }
 
 // printable bounds what an error repeats of its input.

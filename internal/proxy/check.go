@@ -18,7 +18,7 @@ func Check(c *config.Config) error {
 		t := &c.Tokens[i]
 		options, err := TokenOptions(c, t, slog.New(slog.DiscardHandler))
 		if err == nil {
-			err = options.URI.Check()
+			err = options.URI.CheckToken()
 		}
 		if err == nil && (options.URI.NamesPIN() || !isClusterAlone(c, t.Name)) {
 			_, err = options.PIN()
