@@ -86,6 +86,14 @@ func TestMessages(t *testing.T) {
 		{"enum in AWS's order", &kms.EncryptInput{KeyId: p(key), Plaintext: blob, EncryptionAlgorithm: "FOO"},
 			[]string{value(" 'FOO'", "encryptionAlgorithm",
 				"satisfy enum value set: [RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT]")}},
+		{"enum of key specs", &kms.CreateKeyInput{KeySpec: "HMAC_random", KeyUsage: "RANDOM", Origin: "FOO"}, []string{
+			value(" 'HMAC_random'", "keySpec", "satisfy enum value set: [RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, "+
+				"ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, "+
+				"ML_DSA_44, ML_DSA_65, ML_DSA_87, ML_KEM_512, ML_KEM_768, ML_KEM_1024]"),
+			value(" 'RANDOM'", "keyUsage", "satisfy enum value set: [ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT, ENCAPSULATE_DECAPSULATE]"),
+			value(" 'FOO'", "origin", "satisfy enum value set: [EXTERNAL, EXTERNAL_KEY_STORE, AWS_CLOUDHSM, AWS_KMS]")}},
+		{"enum of MACs", &kms.GenerateMacInput{KeyId: p(key), Message: blob, MacAlgorithm: "hmac_sha_256"}, []string{
+			value(" 'hmac_sha_256'", "macAlgorithm", "satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]")}},
 		{"enum of signatures", &kms.SignInput{KeyId: p(key), Message: blob, SigningAlgorithm: "FOO"},
 			[]string{value(" 'FOO'", "signingAlgorithm", "satisfy enum value set: [RSASSA_PSS_SHA_256, "+
 				"RSASSA_PSS_SHA_384, RSASSA_PSS_SHA_512, RSASSA_PKCS1_V1_5_SHA_256, RSASSA_PKCS1_V1_5_SHA_384, "+

@@ -96,7 +96,13 @@ func TestOrdersHaveEveryValue(t *testing.T) {
 		"EncryptionAlgorithm":            text(types.EncryptionAlgorithmSpec("").Values()),
 		"SourceEncryptionAlgorithm":      text(types.EncryptionAlgorithmSpec("").Values()),
 		"DestinationEncryptionAlgorithm": text(types.EncryptionAlgorithmSpec("").Values()),
+		"ExpirationModel":                text(types.ExpirationModelType("").Values()),
+		"KeySpec":                        text(types.KeySpec("").Values()), // not of data keys
+		"KeyUsage":                       text(types.KeyUsageType("").Values()),
+		"MacAlgorithm":                   text(types.MacAlgorithmSpec("").Values()),
+		"Origin":                         text(types.OriginType("").Values()),
 		"SigningAlgorithm":               text(types.SigningAlgorithmSpec("").Values()),
+		"WrappingAlgorithm":              text(types.AlgorithmSpec("").Values()),
 	}
 	for name, order := range constraint.Orders() {
 		slices.Sort(order)

@@ -6,8 +6,10 @@ package constraint
 // that a test finds those that a newer SDK adds.
 //
 // The figures are those of AWS's service model of 2014-11-01. Three things differ
-// from it. AWS itself demands ASCII key ids and lists some enums in an order of its
-// own. An XksProxyUriEndpoint may have a port here.
+// from it. AWS itself demands ASCII key ids and lists many enums in an order of its
+// own: the older ones in that of a hash table of 32 buckets, so that those of which
+// only an earlier answer is known are extended by its rule. An XksProxyUriEndpoint
+// may have a port here.
 func members() map[string]rule {
 	var (
 		none       = rule{}
@@ -23,7 +25,8 @@ func members() map[string]rule {
 		ciphertext = rule{min: 1, max: 6144}
 		grantToken = rule{min: 1, max: 8192}
 		tagKey     = rule{min: 1, max: 128}
-		encryption = rule{enum: true, order: encryptionAlgorithms()}
+		ordered    = func(values ...string) rule { return rule{enum: true, order: values} }
+		encryption = ordered("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE", "SYMMETRIC_DEFAULT")
 	)
 	m := map[string]rule{
 		"AliasName":                      name,
@@ -44,7 +47,7 @@ func members() map[string]rule {
 		"EncryptedKeyMaterial":           ciphertext,
 		"EncryptionAlgorithm":            encryption,
 		"EncryptionContext":              none,
-		"ExpirationModel":                enum,
+		"ExpirationModel":                ordered("KEY_MATERIAL_DOES_NOT_EXPIRE", "KEY_MATERIAL_EXPIRES"),
 		"GrantId":                        {min: 1, max: 128},
 		"GrantToken":                     grantToken,
 		"GrantTokens":                    {max: 10, each: &grantToken},
@@ -58,11 +61,11 @@ func members() map[string]rule {
 		"KeyMaterialDescription":         {max: 256, pattern: runOf("a-zA-Z0-9:/_ \t\n\v\f\r.-", `^[a-zA-Z0-9:/_\s.-]+$`)},
 		"KeyMaterialId":                  {min: 64, max: 64, pattern: runOf(`a-f0-9`, `^[a-f0-9]+$`)},
 		"KeyPairSpec":                    enum,
-		"KeySpec":                        enum,
-		"KeyUsage":                       enum,
+		"KeySpec":                        {enum: true, order: keySpecs()},
+		"KeyUsage":                       ordered("ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE"),
 		"Limit":                          {min: 1, max: 1000},
 		"Mac":                            ciphertext,
-		"MacAlgorithm":                   enum,
+		"MacAlgorithm":                   ordered("HMAC_SHA_384", "HMAC_SHA_256", "HMAC_SHA_224", "HMAC_SHA_512"),
 		"Marker":                         {min: 1, max: 1024, pattern: latin1("", `[\u0020-\u00FF]*`, true)},
 		"Message":                        plaintext,
 		"MessageType":                    enum,
@@ -71,7 +74,7 @@ func members() map[string]rule {
 		"NewCustomKeyStoreName":          storeName,
 		"NumberOfBytes":                  {min: 1, max: 1024},
 		"Operations":                     {each: &rule{enum: true}},
-		"Origin":                         enum,
+		"Origin":                         ordered("EXTERNAL", "EXTERNAL_KEY_STORE", "AWS_CLOUDHSM", "AWS_KMS"),
 		"PendingWindowInDays":            {min: 1, max: 365},
 		"Plaintext":                      plaintext,
 		"Policy":                         {min: 1, max: 131072, pattern: latin1("\t\n\r", `[\u0009\u000A\u000D\u0020-\u00FF]+`, false)},
@@ -93,9 +96,10 @@ func members() map[string]rule {
 		"Tags":                           none,
 		"TargetKeyId":                    keyID,
 
-		"ValidTo":           none,
-		"WrappingAlgorithm": enum,
-		"WrappingKeySpec":   enum,
+		"ValidTo": none,
+		"WrappingAlgorithm": ordered("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE",
+			"RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256", "RSAES_PKCS1_V1_5"),
+		"WrappingKeySpec": enum,
 
 		// In Tags, Constraints and Recipient.
 		"TagKey":                  tagKey,
@@ -132,8 +136,12 @@ func storeMembers() map[string]rule {
 	}
 }
 
-func encryptionAlgorithms() []string {
-	return []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE", "SYMMETRIC_DEFAULT"}
+func keySpecs() []string {
+	return []string{
+		"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1",
+		"ECC_NIST_EDWARDS25519", "SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2",
+		"ML_DSA_44", "ML_DSA_65", "ML_DSA_87", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024",
+	}
 }
 
 func signingAlgorithms() []string {
