@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -68,7 +69,10 @@ func (c *Client) newPolicy(document *string, bypassLockoutCheck bool, keyARN str
 		return "", limitExceeded("The key policy has %d bytes, more than %d.", len(*document), policy.MaxSize)
 	}
 	parsed, err := policy.Parse(*document)
-	if err != nil {
+	switch {
+	case errors.Is(err, policy.ErrNotJSON):
+		return "", malformedPolicy("") // as AWS KMS says it
+	case err != nil:
 		return "", malformedPolicy(err.Error())
 	}
 	if !bypassLockoutCheck && !parsed.AllowsPutKeyPolicy(c.caller.ARN, c.caller.Account, keyARN) {

@@ -13,6 +13,9 @@ import (
 // they are known, what is wrong and in which statement; the engine answers it as a
 // MalformedPolicyDocumentException.
 func Parse(document string) (*Policy, error) {
+	if !jsontext.Value(document).IsValid(jsontext.AllowDuplicateNames(true)) {
+		return nil, ErrNotJSON
+	}
 	members, err := object(jsontext.Value(document), "Id", "Statement", "Version")
 	if err != nil {
 		return nil, fmt.Errorf("the policy %w", err)
@@ -41,18 +44,15 @@ func Parse(document string) (*Policy, error) {
 	return p, nil
 }
 
-// invalidPrincipals is AWS's sentence, which tools look for.
-const invalidPrincipals = "Policy contains a statement with one or more invalid principals"
+// ErrNotJSON is the error of [Parse] for a document that is no JSON at all.
+var ErrNotJSON = errors.New("the policy is no valid JSON")
 
-// principalError says what AWS leaves out: which principal it is.
-type principalError struct{ detail string }
-
-func (e *principalError) Error() string { return e.detail }
+// errPrincipals is AWS's sentence. Tools look for it, and expect nothing behind it.
+var errPrincipals = errors.New("Policy contains a statement with one or more invalid principals.") //nolint:staticcheck // as AWS writes it
 
 func inStatement(i int, err error) error {
-	var principal *principalError
-	if errors.As(err, &principal) {
-		return fmt.Errorf("%s. In statement %d, %w", invalidPrincipals, i+1, err)
+	if errors.Is(err, errPrincipals) {
+		return err
 	}
 	return fmt.Errorf("statement %d %w", i+1, err)
 }

@@ -32,18 +32,15 @@ func TestParseAccepts(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	principal := func(s string) string { return document(allow(`"Principal": ` + s + `, ` + all)) }
-	const (
-		invalid = "Policy contains a statement with one or more invalid principals. In statement 1, "
-		valid   = ` is not "*", an account id or the ARN of an account, user, role or session`
-	)
+	const invalid = "Policy contains a statement with one or more invalid principals."
 	for _, test := range []struct{ document, want string }{
 		{``, "the policy is no valid JSON"},
 		{`{`, "the policy is no valid JSON"},
 		{`my policy`, "the policy is no valid JSON"},
 		{policy.Default(account) + `}`, "the policy is no valid JSON"},
 		{strings.Replace(policy.Default(account), `"*"`, "\"\xff\"", 1), "the policy is no valid JSON"},
-		{strings.Repeat("[", 100000), "the policy is no JSON object"},
-		{`{"Statement": ` + strings.Repeat("[", 100000), "the policy is no valid JSON: exceeded max depth"},
+		{strings.Repeat("[", 100000), "the policy is no valid JSON"},
+		{`{"Statement": ` + strings.Repeat("[", 100000), "the policy is no valid JSON"},
 		{`{"Statement": ` + strings.Repeat(`{"Condition":`, 5000) + "1" + strings.Repeat("}", 5001), `statement 1 must have the Effect "Allow" or "Deny"`},
 		{`null`, "the policy is no JSON object"},
 		{`[]`, "the policy is no JSON object"},
@@ -67,22 +64,22 @@ func TestParseRefuses(t *testing.T) {
 
 		{document(allow(all)), "statement 1 has no principal"},
 		{principal(`{}`), "statement 1 has no principal"},
-		{principal(`[]`), invalid + `the Principal must be "*" or an object`},
-		{principal(`"arn:aws:iam::111122223333:root"`), invalid + `the Principal must be "*" or an object, not "arn:aws:iam::111122223333:root"`},
-		{principal(`{"AWS": []}`), invalid + "the principals of the kind AWS must be"},
-		{principal(`{"AWS": [1]}`), invalid + "the principals of the kind AWS must be"},
-		{principal(`{"User": "x"}`), invalid + `"User" is none of the kinds AWS, CanonicalUser, Federated, Service`},
-		{principal(`{"AWS": "alice"}`), invalid + `"alice"` + valid},
-		{principal(`{"AWS": "11112222333"}`), invalid + `"11112222333"` + valid},
-		{principal(`{"AWS": ["*", ""]}`), invalid + `""` + valid},
-		{principal(`{"AWS": "arn:aws:iam::111122223333:user/*"}`), invalid + `"arn:aws:iam::111122223333:user/*"` + valid},
-		{principal(`{"AWS": "arn:aws:iam::111122223333:group/g"}`), invalid + `"arn:aws:iam::111122223333:group/g"` + valid},
-		{principal(`{"AWS": "arn:aws:iam::1:root"}`), invalid + `"arn:aws:iam::1:root"` + valid},
-		{principal(`{"AWS": "arn:aws:sts::111122223333:root"}`), invalid + `"arn:aws:sts::111122223333:root"` + valid},
-		{principal(`{"AWS": "arn:aws:sts::111122223333:assumed-role/admin"}`), invalid + `"arn:aws:sts::111122223333:assumed-role/admin"` + valid},
-		{principal(`{"AWS": "arn:aws:iam::111122223333:user/"}`), invalid + `"arn:aws:iam::111122223333:user/"` + valid},
-		{principal(`{"Service": "*"}`), invalid + `"*" is no principal of the kind Service`},
-		{principal(`{"Service": "logs"}`), invalid + `"logs" is no principal of the kind Service`},
+		{principal(`[]`), invalid},
+		{principal(`"arn:aws:iam::111122223333:root"`), invalid},
+		{principal(`{"AWS": []}`), invalid},
+		{principal(`{"AWS": [1]}`), invalid},
+		{principal(`{"User": "x"}`), invalid},
+		{principal(`{"AWS": "alice"}`), invalid},
+		{principal(`{"AWS": "11112222333"}`), invalid},
+		{principal(`{"AWS": ["*", ""]}`), invalid},
+		{principal(`{"AWS": "arn:aws:iam::111122223333:user/*"}`), invalid},
+		{principal(`{"AWS": "arn:aws:iam::111122223333:group/g"}`), invalid},
+		{principal(`{"AWS": "arn:aws:iam::1:root"}`), invalid},
+		{principal(`{"AWS": "arn:aws:sts::111122223333:root"}`), invalid},
+		{principal(`{"AWS": "arn:aws:sts::111122223333:assumed-role/admin"}`), invalid},
+		{principal(`{"AWS": "arn:aws:iam::111122223333:user/"}`), invalid},
+		{principal(`{"Service": "*"}`), invalid},
+		{principal(`{"Service": "logs"}`), invalid},
 		{document(allow(`"NotPrincipal": "*", ` + rootMayDo)), "statement 1 must not have both Principal and NotPrincipal"},
 
 		{document(allow(root + `, "Action": []`)), "statement 1 must have a string or a list of strings as its Action"},

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -18,7 +17,7 @@ func (s *statement) parseWho(members map[string]jsontext.Value) error {
 	switch v.Kind() {
 	case '"':
 		if name, _ := text(v); name != "*" {
-			return &principalError{fmt.Sprintf("the Principal must be \"*\" or an object, not %q", name)}
+			return errPrincipals
 		}
 		s.who.everyone = true
 		return nil
@@ -27,7 +26,7 @@ func (s *statement) parseWho(members map[string]jsontext.Value) error {
 	case 0:
 		return errors.New("has no principal")
 	}
-	return &principalError{`the Principal must be "*" or an object`}
+	return errPrincipals
 }
 
 func (p *principals) parse(v jsontext.Value) error {
@@ -40,11 +39,11 @@ func (p *principals) parse(v jsontext.Value) error {
 	}
 	for _, kind := range sorted(kinds) {
 		if !slices.Contains(principalKinds(), kind) {
-			return &principalError{fmt.Sprintf("%q is none of the kinds %s", kind, strings.Join(principalKinds(), ", "))}
+			return errPrincipals
 		}
 		names, err := texts(kinds[kind])
 		if err != nil || len(names) == 0 {
-			return &principalError{fmt.Sprintf("the principals of the kind %s must be a string or a list of strings", kind)}
+			return errPrincipals
 		}
 		for _, name := range names {
 			if err := p.add(kind, name); err != nil {
@@ -61,12 +60,10 @@ func (p *principals) add(kind, name string) error {
 		p.everyone = true
 	case kind == "AWS" && isPrincipal(name):
 		p.aws = append(p.aws, name)
-	case kind == "AWS":
-		return &principalError{fmt.Sprintf(`%q is not "*", an account id or the ARN of an account, user, role or session`, name)}
-	case isOther(kind, name):
+	case kind != "AWS" && isOther(kind, name):
 		p.others = append(p.others, name)
 	default:
-		return &principalError{fmt.Sprintf("%q is no principal of the kind %s", name, kind)}
+		return errPrincipals
 	}
 	return nil
 }
