@@ -94,7 +94,7 @@ func (c *Client) checkGrantPrincipals(g *grant) error {
 		if principal == "" {
 			continue
 		}
-		if _, err := c.parsePrincipal(principal); err != nil {
+		if err := c.checkPrincipal(principal); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,12 @@ func (g *grant) setConstraints(k *key, in *types.GrantConstraints) error {
 	if err := checkContextConstraint(k, "EncryptionContextSubset", in.EncryptionContextSubset); err != nil {
 		return err
 	}
-	g.ContextEquals, g.ContextSubset = maps.Clone(in.EncryptionContextEquals), maps.Clone(in.EncryptionContextSubset)
+	if len(in.EncryptionContextEquals) > 0 {
+		g.ContextEquals = maps.Clone(in.EncryptionContextEquals)
+	}
+	if len(in.EncryptionContextSubset) > 0 {
+		g.ContextSubset = maps.Clone(in.EncryptionContextSubset)
+	}
 	g.SourceARN = aws.ToString(in.SourceArn)
 	return nil
 }
@@ -163,12 +168,12 @@ func (g *grant) setConstraints(k *key, in *types.GrantConstraints) error {
 func checkContextConstraint(k *key, name string, context map[string]string) error {
 	n := len(context)
 	switch {
-	case context == nil:
+	case n == 0: // as good as absent
 		return nil
 	case k.kind() != kindSymmetric:
 		return invalid("The grant constraint %s is not supported on %s, whose KeySpec is %s: its operations have no encryption context.", name, k.arn(), k.Spec)
-	case n == 0 || n > maxContextPairs:
-		return invalid("The grant constraint %s has %d encryption context pairs; it must have 1 to %d.", name, n, maxContextPairs)
+	case n > maxContextPairs:
+		return invalid("The grant constraint %s has %d encryption context pairs; it can have at most %d.", name, n, maxContextPairs)
 	}
 	for key, value := range context {
 		if utf8.RuneCountInString(value) > maxContextValue {

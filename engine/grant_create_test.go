@@ -105,6 +105,10 @@ func TestGrantChecks(t *testing.T) {
 			}
 		}
 	}
+	count := func() int {
+		t.Helper()
+		return len(allGrants(t, c, kms.ListGrantsInput{KeyId: k.KeyId})) + len(allGrants(t, c, kms.ListGrantsInput{KeyId: hmacKey.KeyId}))
+	}
 	for _, test := range []struct {
 		name          string
 		key           *string
@@ -130,8 +134,16 @@ func TestGrantChecks(t *testing.T) {
 			in.Operations[0] = types.GrantOperationVerifyMac
 			constrained(nil, map[string]string{"a": "b"})(in)
 		}, "ValidationException", "encryption context"},
-		{"9 pairs", k.KeyId, constrained(many, nil), "ValidationException", "1 to 8"},
-		{"no pair", k.KeyId, constrained(nil, map[string]string{}), "ValidationException", "1 to 8"},
+		{"9 pairs", k.KeyId, constrained(many, nil), "ValidationException", "at most 8"},
+		{"no pair", k.KeyId, constrained(nil, map[string]string{}), "", ""},
+		{"context of HMAC without a pair", hmacKey.KeyId, func(in *kms.CreateGrantInput) {
+			in.Operations[0] = types.GrantOperationVerifyMac
+			constrained(map[string]string{}, map[string]string{})(in)
+		}, "", ""},
+		{"service", k.KeyId, grantee("dynamodb.us-west-1.amazonaws.com"), "", ""},
+		{"service of no domain", k.KeyId, grantee("dynamodb.example.com"), "InvalidArnException", ""},
+		{"service of an empty name", k.KeyId, grantee("a..amazonaws.com"), "InvalidArnException", ""},
+		{"service to retire", k.KeyId, func(in *kms.CreateGrantInput) { in.RetiringPrincipal = aws.String("rds.amazonaws.com") }, "", ""},
 		{"8 pairs, both constraints", k.KeyId, constrained(eight, eight), "", ""},
 		{"long value", k.KeyId, constrained(map[string]string{"a": strings.Repeat("ä", 385)}, nil), "ValidationException", "384"},
 		{"name", k.KeyId, named("a b"), "ValidationException", "name"},
@@ -151,10 +163,10 @@ func TestGrantChecks(t *testing.T) {
 		{"federated user", k.KeyId, grantee("arn:aws:sts::" + account + ":federated-user/bob"), "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before := len(allGrants(t, c, kms.ListGrantsInput{KeyId: k.KeyId}))
+			before := count()
 			_, err := c.CreateGrant(ctx, grantInput(test.key, test.change))
 			refused(t, err, test.code, test.message)
-			if after := len(allGrants(t, c, kms.ListGrantsInput{KeyId: k.KeyId})); (after == before) != (err != nil) {
+			if after := count(); (after == before) != (err != nil) {
 				t.Errorf("%d grants, %d before", after, before)
 			}
 		})

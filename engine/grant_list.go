@@ -23,7 +23,7 @@ func (c *Client) listGrants(_ context.Context, in *kms.ListGrantsInput) (*kms.Li
 		return nil, invalid("You can specify either GranteePrincipal or GranteeServicePrincipal, but not both.")
 	}
 	if in.GranteePrincipal != nil {
-		if _, err := c.parsePrincipal(*in.GranteePrincipal); err != nil {
+		if err := c.checkPrincipal(*in.GranteePrincipal); err != nil {
 			return nil, err
 		}
 	}
@@ -55,6 +55,9 @@ func (c *Client) listRetirableGrants(_ context.Context, in *kms.ListRetirableGra
 	principal := aws.ToString(in.RetiringServicePrincipal)
 	if in.RetiringPrincipal != nil {
 		principal = *in.RetiringPrincipal
+	}
+	service := in.RetiringPrincipal == nil || isServicePrincipal(principal)
+	if !service {
 		if err := c.checkOwnPrincipal(op, principal); err != nil {
 			return nil, err
 		}
@@ -67,7 +70,7 @@ func (c *Client) listRetirableGrants(_ context.Context, in *kms.ListRetirableGra
 	out.Grants, out.NextMarker, out.Truncated = c.grants(p, &c.engine.state.retirable, retirablePrefix(c.region, principal), func(g *grant) bool {
 		// A principal sees its grants of every account's keys; a service acts for
 		// the account that calls.
-		return in.RetiringPrincipal != nil || g.Account == c.caller.Account
+		return !service || g.Account == c.caller.Account
 	})
 	return out, nil
 }

@@ -1,21 +1,40 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// parsePrincipal reads the ARN of an AWS principal that a grant can name: an
-// account, user, role, role session or federated user. Whether it exists is not
-// known here.
+// checkPrincipal returns an error unless s is a principal that a grant can name: an
+// account, user, role, role session or federated user by its ARN, or a service by
+// its name. Whether it exists is not known here.
+func (c *Client) checkPrincipal(s string) error {
+	if isServicePrincipal(s) {
+		return nil
+	}
+	_, err := c.parsePrincipal(s)
+	return err
+}
+
+// parsePrincipal reads the ARN of an AWS principal.
 func (c *Client) parsePrincipal(s string) (arn.ARN, error) {
 	a, err := arn.Parse(s)
 	if err != nil || a.Partition != partition(c.region) || a.Region != "" || !isAccountID(a.AccountID) || !isPrincipalResource(a.Service, a.Resource) {
-		return a, &types.InvalidArnException{Message: message("ARN does not refer to a valid principal: %s", []any{quote(s)})}
+		return a, &types.InvalidArnException{Message: message("ARN does not refer to a valid principal: %s", []any{bounded(s)})}
 	}
 	return a, nil
+}
+
+// isServicePrincipal reports whether s is the name of a service of AWS, such as
+// dynamodb.us-west-1.amazonaws.com.
+func isServicePrincipal(s string) bool {
+	service, _, ok := strings.Cut(s, ".amazonaws.")
+	return ok && service != "" && !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool {
+		return label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != ""
+	})
 }
 
 func isPrincipalResource(service, resource string) bool {
