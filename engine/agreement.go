@@ -18,11 +18,8 @@ func (c *Client) deriveSharedSecret(ctx context.Context, in *kms.DeriveSharedSec
 	if in.Recipient != nil {
 		return nil, unsupportedRecipient()
 	}
-	k, err := c.usable("DeriveSharedSecret", in.KeyId)
+	k, err := c.usable("DeriveSharedSecret", in.KeyId, types.KeyUsageTypeKeyAgreement)
 	if err != nil {
-		return nil, err
-	}
-	if err := requireUsage("DeriveSharedSecret", k, types.KeyUsageTypeKeyAgreement); err != nil {
 		return nil, err
 	}
 	if sp, _ := specOf(k.Spec); !slices.Contains(sp.agreement, in.KeyAgreementAlgorithm) {
@@ -41,7 +38,7 @@ func (c *Client) deriveSharedSecret(ctx context.Context, in *kms.DeriveSharedSec
 	secret, err := v.SharedSecret(ctx, k.current().Vault, in.PublicKey)
 	switch {
 	case errors.Is(err, keystore.ErrInvalidPublicKey):
-		return nil, invalid("The public key is not a DER-encoded X.509 public key on the curve of the key spec %s.", k.Spec)
+		return nil, invalid("") // as AWS KMS says it
 	case err != nil:
 		return nil, c.materialError(k, err)
 	}

@@ -155,9 +155,8 @@ func checkAliasName(name string) error {
 	case !strings.HasPrefix(name, aliasPrefix):
 		return invalid(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, reservedAliasPrefix):
-		return &smithy.GenericAPIError{
-			Code: "NotAuthorizedException", Message: "The prefix alias/aws/ is reserved for the aliases of AWS managed keys.", Fault: smithy.FaultClient,
-		}
+		// AWS KMS gives no reason: the prefix is for the aliases of AWS managed keys.
+		return &smithy.GenericAPIError{Code: "NotAuthorizedException", Fault: smithy.FaultClient}
 	case name == aliasPrefix || strings.Contains(name, ":"):
 		return &types.InvalidAliasNameException{Message: message("%s contains invalid characters for an alias", []any{quote(name)})}
 	}

@@ -65,6 +65,9 @@ func (c *Client) parseKeyName(s string) (keyName, error) {
 		n.account = a.AccountID
 		resource = a.Resource
 		if id, ok := strings.CutPrefix(resource, "key/"); ok {
+			if !isKeyID(id) {
+				return n, notFound("Invalid keyId %s", bounded(id))
+			}
 			n.id = id
 			return n, nil
 		}

@@ -54,11 +54,11 @@ type dataKey struct {
 }
 
 func (c *Client) dataKey(ctx context.Context, op string, in dataKeyInput) (d dataKey, err error) {
-	if d.key, err = c.protector(op, in.keyID, in.grantTokens); err != nil {
-		return d, err
-	}
 	size, err := in.size()
 	if err != nil {
+		return d, err
+	}
+	if d.key, err = c.protector(op, in.keyID, in.grantTokens); err != nil {
 		return d, err
 	}
 	if aws.ToBool(in.dryRun) {
@@ -89,12 +89,12 @@ func (in *dataKeyInput) size() (int, error) {
 // protector returns the symmetric key that shall protect what an operation
 // generates.
 func (c *Client) protector(op string, keyID *string, grantTokens []string) (*key, error) {
-	k, err := c.usable(op, keyID)
+	k, err := c.usable(op, keyID, types.KeyUsageTypeEncryptDecrypt)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := encryptionAlgorithm(op, k, types.EncryptionAlgorithmSpecSymmetricDefault); err != nil {
-		return nil, err
+	if k.kind() != kindSymmetric {
+		return nil, invalidUsage("You cannot generate a data key with an asymmetric CMK")
 	}
 	return k, c.checkGrantTokens(grantTokens)
 }

@@ -12,11 +12,11 @@ import (
 )
 
 func (c *Client) encrypt(ctx context.Context, in *kms.EncryptInput) (*kms.EncryptOutput, error) {
-	k, err := c.usable("Encrypt", in.KeyId)
+	k, err := c.usable("Encrypt", in.KeyId, types.KeyUsageTypeEncryptDecrypt)
 	if err != nil {
 		return nil, err
 	}
-	algorithm, err := encryptionAlgorithm("Encrypt", k, in.EncryptionAlgorithm)
+	algorithm, err := encryptionAlgorithm(k, in.EncryptionAlgorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +41,15 @@ func (c *Client) decrypt(ctx context.Context, in *kms.DecryptInput) (*kms.Decryp
 		return nil, unsupportedRecipient()
 	}
 	opened, err := c.open(ctx, "Decrypt", sealedInput{
-		ciphertext: in.CiphertextBlob, keyID: in.KeyId, algorithm: in.EncryptionAlgorithm, context: in.EncryptionContext,
+		permission: "Decrypt", ciphertext: in.CiphertextBlob, keyID: in.KeyId, algorithm: in.EncryptionAlgorithm, context: in.EncryptionContext,
 		grantTokens: in.GrantTokens, dryRun: aws.ToBool(in.DryRun), modifiers: in.DryRunModifiers,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if aws.ToBool(in.DryRun) {
+		clear(opened.plaintext)
+		return nil, dryRunSucceeds()
 	}
 	k := opened.key
 	k.noteUse(ctx, types.KeyLastUsageTrackingOperationDecrypt, c.engine.now())
@@ -54,24 +58,25 @@ func (c *Client) decrypt(ctx context.Context, in *kms.DecryptInput) (*kms.Decryp
 	}, nil
 }
 
+// reEncrypt looks at the source first, as AWS KMS does.
 func (c *Client) reEncrypt(ctx context.Context, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
-	to, err := c.usable("ReEncrypt", in.DestinationKeyId)
-	if err != nil {
-		return nil, err
-	}
-	algorithm, err := encryptionAlgorithm("ReEncrypt", to, in.DestinationEncryptionAlgorithm)
-	if err != nil {
-		return nil, err
-	}
 	dryRun := aws.ToBool(in.DryRun)
 	opened, err := c.open(ctx, "ReEncrypt", sealedInput{
-		ciphertext: in.CiphertextBlob, keyID: in.SourceKeyId, algorithm: in.SourceEncryptionAlgorithm, context: in.SourceEncryptionContext,
+		permission: "ReEncryptFrom", ciphertext: in.CiphertextBlob, keyID: in.SourceKeyId, algorithm: in.SourceEncryptionAlgorithm, context: in.SourceEncryptionContext,
 		grantTokens: in.GrantTokens, dryRun: dryRun, modifiers: in.DryRunModifiers,
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer clear(opened.plaintext)
+	to, err := c.usable("ReEncryptTo", in.DestinationKeyId, types.KeyUsageTypeEncryptDecrypt)
+	if err != nil {
+		return nil, err
+	}
+	algorithm, err := encryptionAlgorithm(to, in.DestinationEncryptionAlgorithm)
+	if err != nil {
+		return nil, err
+	}
 	var ciphertext []byte
 	if algorithm == types.EncryptionAlgorithmSpecSymmetricDefault {
 		ciphertext, err = c.seal(ctx, "ReEncrypt", to, opened.plaintext, in.DestinationEncryptionContext, dryRun)
@@ -93,11 +98,9 @@ func (c *Client) reEncrypt(ctx context.Context, in *kms.ReEncryptInput) (*kms.Re
 	}, nil
 }
 
-// encryptionAlgorithm returns the algorithm that is asked for, if the key has it.
-func encryptionAlgorithm(op string, k *key, asked types.EncryptionAlgorithmSpec) (types.EncryptionAlgorithmSpec, error) {
-	if err := requireUsage(op, k, types.KeyUsageTypeEncryptDecrypt); err != nil {
-		return "", err
-	}
+// encryptionAlgorithm returns the algorithm that is asked for, if the key, which
+// is for encryption, has it.
+func encryptionAlgorithm(k *key, asked types.EncryptionAlgorithmSpec) (types.EncryptionAlgorithmSpec, error) {
 	if asked == "" {
 		asked = types.EncryptionAlgorithmSpecSymmetricDefault
 	}
@@ -145,6 +148,7 @@ func (c *Client) seal(ctx context.Context, op string, k *key, plaintext []byte, 
 
 // sealedInput is what the operations that decrypt are given.
 type sealedInput struct {
+	permission  string // as policies, and AWS KMS's errors, name what is done with the key
 	ciphertext  []byte
 	keyID       *string
 	algorithm   types.EncryptionAlgorithmSpec
@@ -182,7 +186,8 @@ func (k *key) currentMaterialID() *string {
 	return aws.String(k.Current)
 }
 
-// open decrypts a blob, or the bare ciphertext of an RSA key.
+// open decrypts a blob, or the bare ciphertext of an RSA key; not if it is only to
+// be ignored.
 func (c *Client) open(ctx context.Context, op string, in sealedInput) (opened, error) {
 	if len(in.modifiers) > 0 && !in.dryRun {
 		return opened{}, invalid("DryRunModifiers can only be specified when DryRun is true.")
@@ -191,17 +196,17 @@ func (c *Client) open(ctx context.Context, op string, in sealedInput) (opened, e
 		return opened{}, err
 	}
 	if in.ignoresCiphertext() || in.algorithm != "" && in.algorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
-		return c.openNamed(ctx, op, in)
+		return c.openNamed(ctx, in)
 	}
 	p, ok := parseBlob(in.ciphertext)
 	if !ok {
 		return opened{}, invalidCiphertext()
 	}
-	k, err := c.keyOfBlob(op, p, in.keyID)
+	k, err := c.keyOfBlob(in.permission, p, in.keyID)
 	if err != nil {
 		return opened{}, err
 	}
-	if err := c.permitted(op, k); err != nil {
+	if err := c.permitted(in.permission, k); err != nil {
 		return opened{}, err
 	}
 	o := opened{key: k, material: p.material, algorithm: types.EncryptionAlgorithmSpecSymmetricDefault}
@@ -210,34 +215,28 @@ func (c *Client) open(ctx context.Context, op string, in sealedInput) (opened, e
 }
 
 // openNamed decrypts where the ciphertext cannot tell the key, so KeyId must.
-func (c *Client) openNamed(ctx context.Context, op string, in sealedInput) (opened, error) {
+func (c *Client) openNamed(ctx context.Context, in sealedInput) (opened, error) {
 	if in.keyID == nil {
 		return opened{}, invalid("KeyId is required when the ciphertext does not name its key.")
 	}
-	k, err := c.usable(op, in.keyID)
+	k, err := c.usable(in.permission, in.keyID, types.KeyUsageTypeEncryptDecrypt)
 	if err != nil {
 		return opened{}, err
 	}
-	algorithm, err := encryptionAlgorithm(op, k, in.algorithm)
-	if err != nil {
-		return opened{}, err
-	}
-	if in.ignoresCiphertext() {
-		return opened{}, dryRunSucceeds()
+	algorithm, err := encryptionAlgorithm(k, in.algorithm)
+	if err != nil || in.ignoresCiphertext() {
+		return opened{key: k, algorithm: algorithm}, err
 	}
 	plaintext, err := c.decryptRSA(ctx, k, algorithm, in)
 	return opened{key: k, plaintext: plaintext, algorithm: algorithm}, err
 }
 
 // keyOfBlob returns the key that a blob names. KeyId, if given, must name the
-// same.
+// same: any other key, of whatever kind and state, is an incorrect one.
 func (c *Client) keyOfBlob(op string, p blob, keyID *string) (*key, error) {
 	if keyID != nil {
 		k, err := c.find(op, keyID)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := encryptionAlgorithm(op, k, ""); err != nil {
 			return nil, err
 		}
 		if k.ID != p.keyID {
@@ -287,10 +286,6 @@ func (c *Client) unseal(ctx context.Context, op string, k *key, p blob, in seale
 	plaintext, err := v.Decrypt(ctx, m.Vault, sealed, aad)
 	if err != nil {
 		return nil, c.materialError(k, err)
-	}
-	if in.dryRun {
-		clear(plaintext)
-		return nil, dryRunSucceeds()
 	}
 	return plaintext, nil
 }

@@ -123,4 +123,4 @@ func requirePrimary(k *key) error {
 	return notPrimary(k)
 }
 
-func notPrimary(k *key) error { return unsupported("%s is not a multi-Region primary key.", k.arn()) }
+func notPrimary(k *key) error { return unsupported("%s is not a multi-region primary key.", k.arn()) }

@@ -91,7 +91,7 @@ func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch)
 // that has none, or whose state does not permit it.
 func (c *Client) importable(op string, k *key) error {
 	if k.Origin != types.OriginTypeExternal {
-		return unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
+		return wrongOrigin(k)
 	}
 	return c.permitted(op, k)
 }

@@ -74,13 +74,13 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 // checkImport refuses parameters that do not go together.
 func (c *Client) checkImport(k *key, in *kms.ImportKeyMaterialInput) error {
 	if k.Origin != types.OriginTypeExternal {
-		return unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
+		return wrongOrigin(k)
 	}
 	now := c.engine.now()
 	expires := in.ExpirationModel != types.ExpirationModelTypeKeyMaterialDoesNotExpire
 	switch {
 	case expires && in.ValidTo == nil:
-		return invalid("ValidTo is required when ExpirationModel is KEY_MATERIAL_EXPIRES.")
+		return invalid("A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES")
 	case !expires && in.ValidTo != nil:
 		return invalid("ValidTo is not valid when ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE.")
 	case expires && !in.ValidTo.After(now):
@@ -199,8 +199,9 @@ func (c *Client) addImported(k *key, id string) (*material, error) {
 		return &k.Materials[0], nil
 	case k.Spec != types.KeySpecSymmetricDefault:
 		return nil, incorrectMaterial("The key material of %s cannot change: the same must be imported again.", k.arn())
-	case k.pending() != nil:
-		return nil, invalidState("%s has key material that waits for rotation: rotate to it or delete it first.", k.arn())
+	}
+	if waiting := k.pending(); waiting != nil {
+		return nil, invalidState("New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.", id, k.arn(), waiting.ID)
 	}
 	k.Materials = append(k.Materials, material{ID: id})
 	return &k.Materials[len(k.Materials)-1], nil

@@ -88,8 +88,10 @@ func stateRow(op string) string {
 	case "CreateGrant":
 		return ".dpri.c."
 	case "Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
-		"GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac", "DeriveSharedSecret":
+		"GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "VerifyMac", "DeriveSharedSecret":
 		return ".dpriuc."
+	case "GetPublicKey": // AWS's table disagrees: its KMS answers for disabled keys
+		return "..priuc."
 	case "DisableKey", "EnableKey":
 		return "..pri.ct"
 	case "DisableKeyRotation", "EnableKeyRotation", "RotateKeyOnDemand":

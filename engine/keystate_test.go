@@ -145,7 +145,7 @@ var tableRows = []tableRow{
 		_, err := x.c.GetParametersForImport(x, parametersInput(x.id))
 		return err
 	}},
-	{"GetPublicKey", ".dpriuc.", signer, false, func(x *cell) error {
+	{"GetPublicKey", "..priuc.", signer, false, func(x *cell) error {
 		_, err := x.c.GetPublicKey(x, &kms.GetPublicKeyInput{KeyId: x.id})
 		return err
 	}},
@@ -248,7 +248,7 @@ var tableRows = []tableRow{
 		_, err := x.c.EnableKey(x, &kms.EnableKeyInput{KeyId: x.id})
 		return err
 	}},
-	{"ReplicateKey", ".dpriuct", related, true, func(x *cell) error {
+	{"ReplicateKey", ".dpriuxt", related, true, func(x *cell) error {
 		_, err := x.c.ReplicateKey(x, &kms.ReplicateKeyInput{KeyId: x.id, ReplicaRegion: aws.String("us-east-1")})
 		return err
 	}},

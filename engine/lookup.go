@@ -65,12 +65,15 @@ func (c *Client) denied(op string, n keyName) error {
 	}
 }
 
-// usable returns the key that a KeyId parameter names if its state permits an
-// operation with it.
-func (c *Client) usable(op string, keyID *string) (*key, error) {
+// usable returns the key that a KeyId parameter names if an operation is what the
+// key is for and its state permits it. AWS KMS looks at them in this order.
+func (c *Client) usable(op string, keyID *string, usage types.KeyUsageType) (*key, error) {
 	k, err := c.find(op, keyID)
 	if err != nil {
 		return nil, err
+	}
+	if k.Usage != usage {
+		return nil, invalidUsage("%s key usage is %s which is not valid for %s.", k.arn(), k.Usage, op)
 	}
 	return k, c.permitted(op, k)
 }
@@ -119,12 +122,4 @@ func (c *Client) locked(ctx context.Context, op string, keyID *string, do func(*
 		return err
 	}
 	return c.engine.commit(ctx, b)
-}
-
-// requireUsage returns an error unless the key is for a usage.
-func requireUsage(op string, k *key, usage types.KeyUsageType) error {
-	if k.Usage == usage {
-		return nil
-	}
-	return invalidUsage("%s key usage is %s which is not valid for %s.", k.arn(), k.Usage, op)
 }

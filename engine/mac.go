@@ -48,11 +48,8 @@ func (c *Client) verifyMac(ctx context.Context, in *kms.VerifyMacInput) (*kms.Ve
 
 // macKey returns the key that a MAC operation names, if it has the algorithm.
 func (c *Client) macKey(op string, keyID *string, algorithm types.MacAlgorithmSpec, grantTokens []string) (*key, error) {
-	k, err := c.usable(op, keyID)
+	k, err := c.usable(op, keyID, types.KeyUsageTypeGenerateVerifyMac)
 	if err != nil {
-		return nil, err
-	}
-	if err := requireUsage(op, k, types.KeyUsageTypeGenerateVerifyMac); err != nil {
 		return nil, err
 	}
 	if sp, _ := specOf(k.Spec); !slices.Contains(sp.mac, algorithm) {

@@ -16,7 +16,7 @@ import (
 const settling = time.Second
 
 func (c *Client) replicateKey(ctx context.Context, in *kms.ReplicateKeyInput) (*kms.ReplicateKeyOutput, error) {
-	family, release, err := c.take(ctx, "ReplicateKey", in.KeyId, anyKind)
+	family, release, err := c.take(ctx, "ReplicateKey", in.KeyId, requirePrimary)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (e *Engine) replicaOf(primary *key, region string) *key {
 }
 
 // describeReplica answers who made a replica, with what they see of it in its
-// Region.
+// Region. AWS KMS leaves out its key material, and tags that it does not have.
 func (c *Client) describeReplica(ctx context.Context, replica *key) (*kms.ReplicateKeyOutput, error) {
 	there := c.engine.Client(replica.Region, c.caller)
 	policy, err := there.getKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: aws.String(replica.ID)})
@@ -78,8 +78,9 @@ func (c *Client) describeReplica(ctx context.Context, replica *key) (*kms.Replic
 		return nil, err
 	}
 	out := &kms.ReplicateKeyOutput{
-		ReplicaKeyMetadata: replica.metadata(c.engine.state, c.engine.now()), ReplicaPolicy: policy.Policy, ReplicaTags: []types.Tag{},
+		ReplicaKeyMetadata: replica.metadata(c.engine.state, c.engine.now()), ReplicaPolicy: policy.Policy,
 	}
+	out.ReplicaKeyMetadata.CurrentKeyMaterialId = nil
 	for _, t := range replica.Tags {
 		out.ReplicaTags = append(out.ReplicaTags, types.Tag{TagKey: aws.String(t.Key), TagValue: aws.String(t.Value)})
 	}

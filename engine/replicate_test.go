@@ -33,7 +33,7 @@ func TestReplicateKey(t *testing.T) {
 	if *m.KeyId != *k.KeyId || *m.Arn != "arn:aws:kms:"+replicaRegion+":"+account+":key/"+*k.KeyId || *m.Description != "replica" || m.KeyState != types.KeyStateCreating || m.Enabled {
 		t.Fatalf("the replica is %+v", m)
 	}
-	if m.KeySpec != k.KeySpec || m.KeyUsage != k.KeyUsage || m.Origin != k.Origin || *m.CurrentKeyMaterialId != f.materialOf(region, k.KeyId) {
+	if m.KeySpec != k.KeySpec || m.KeyUsage != k.KeyUsage || m.Origin != k.Origin || m.CurrentKeyMaterialId != nil {
 		t.Fatalf("the replica is %+v", m)
 	}
 	if !reflect.DeepEqual(out.ReplicaTags, tags) || aws.ToString(out.ReplicaPolicy) == "" {
@@ -63,7 +63,7 @@ func TestReplicateKey(t *testing.T) {
 	for _, b := range [][]byte{old, blob} {
 		f.wantGreeting(replicaRegion, b, nil)
 	}
-	f.wantGreeting(region, f.encryptIn(replicaRegion, k.KeyId), m.CurrentKeyMaterialId)
+	f.wantGreeting(region, f.encryptIn(replicaRegion, k.KeyId), aws.String(f.materialOf(region, k.KeyId)))
 	f.wantRotation(replicaRegion, k.KeyId, 180, next)
 
 	// What is not shared stays each key's own.
@@ -80,8 +80,8 @@ func TestReplicateKeyDefaults(t *testing.T) {
 	if d := out.ReplicaKeyMetadata.Description; d == nil || *d != "" {
 		t.Fatal("a replica takes over the description of its primary")
 	}
-	if out.ReplicaTags == nil || len(out.ReplicaTags) > 0 {
-		t.Fatalf("tags %v, want an empty list", out.ReplicaTags)
+	if out.ReplicaTags != nil {
+		t.Fatalf("tags %v, want none", out.ReplicaTags)
 	}
 }
 

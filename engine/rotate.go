@@ -19,17 +19,20 @@ const (
 )
 
 func (c *Client) rotateKeyOnDemand(ctx context.Context, in *kms.RotateKeyOnDemandInput) (*kms.RotateKeyOnDemandOutput, error) {
-	family, release, err := c.take(ctx, "RotateKeyOnDemand", in.KeyId, rotatesOnDemand)
+	family, release, err := c.take(ctx, "RotateKeyOnDemand", in.KeyId, keptHere)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	k := family[0]
+	if !k.rotates() {
+		return nil, neverRotates()
+	}
 	if err := requirePrimary(k); err != nil {
 		return nil, err
 	}
 	if k.Rotation.OnDemand >= mostRotationsOnDemand {
-		return nil, limitExceeded("The on-demand rotations limit of %d has been reached for %s.", mostRotationsOnDemand, k.arn())
+		return nil, limitExceeded("The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.arn())
 	}
 	for _, r := range family {
 		r.Rotation.OnDemand++
@@ -39,7 +42,7 @@ func (c *Client) rotateKeyOnDemand(ctx context.Context, in *kms.RotateKeyOnDeman
 	} else {
 		err = c.engine.rotate(ctx, family, types.RotationTypeOnDemand)
 	}
-	return &kms.RotateKeyOnDemandOutput{KeyId: aws.String(k.ID)}, err
+	return &kms.RotateKeyOnDemandOutput{KeyId: aws.String(k.arn())}, err
 }
 
 // rotateDue rotates the material of a key whose time for it has come, and of all

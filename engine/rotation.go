@@ -17,55 +17,63 @@ func (c *Client) enableKeyRotation(ctx context.Context, in *kms.EnableKeyRotatio
 		period = *in.RotationPeriodInDays // its limits are in the service model
 	}
 	next := c.engine.now().Add(time.Duration(period) * day)
-	err := c.setRotation(ctx, "EnableKeyRotation", in.KeyId, func(r *rotation) {
-		r.Enabled, r.Period, r.Next = true, period, next
-	})
+	err := c.setRotation(ctx, "EnableKeyRotation", in.KeyId, rotation{Enabled: true, Period: period, Next: next})
 	return &kms.EnableKeyRotationOutput{}, err
 }
 
 func (c *Client) disableKeyRotation(ctx context.Context, in *kms.DisableKeyRotationInput) (*kms.DisableKeyRotationOutput, error) {
-	err := c.setRotation(ctx, "DisableKeyRotation", in.KeyId, func(r *rotation) {
-		r.Enabled, r.Period, r.Next = false, 0, time.Time{}
-	})
+	err := c.setRotation(ctx, "DisableKeyRotation", in.KeyId, rotation{})
 	return &kms.DisableKeyRotationOutput{}, err
 }
 
 // setRotation changes the automatic rotation of a key and of all that are related
-// to it.
-func (c *Client) setRotation(ctx context.Context, op string, keyID *string, set func(*rotation)) error {
-	family, release, err := c.take(ctx, op, keyID, rotatesAutomatically)
+// to it. As at AWS KMS, it can be disabled where it never was possible.
+func (c *Client) setRotation(ctx context.Context, op string, keyID *string, to rotation) error {
+	family, release, err := c.take(ctx, op, keyID, madeHere)
 	if err != nil {
 		return err
 	}
 	defer release()
+	switch k := family[0]; {
+	case !k.rotates() && to.Enabled:
+		return neverRotates()
+	case !k.rotates():
+		return nil
+	}
 	if err := requirePrimary(family[0]); err != nil {
 		return err
 	}
 	for _, k := range family {
-		set(&k.Rotation)
+		to.OnDemand = k.Rotation.OnDemand
+		k.Rotation = to
 	}
 	return c.engine.commitKeys(ctx, family...)
 }
 
-// rotatesAutomatically refuses keys of a kind whose material KMS cannot replace
-// by itself.
-func rotatesAutomatically(k *key) error {
+// madeHere refuses keys whose material KMS did not make, so that it cannot replace
+// it by itself.
+func madeHere(k *key) error {
 	if k.Origin != types.OriginTypeAwsKms {
-		return unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
+		return wrongOrigin(k)
 	}
-	return rotatesOnDemand(k)
+	return nil
 }
 
-// rotatesOnDemand refuses keys of a kind whose material never changes.
-func rotatesOnDemand(k *key) error {
-	switch {
-	case k.rotates():
-		return nil
-	case k.Spec != types.KeySpecSymmetricDefault:
-		return unsupported("%s key spec is %s which is not valid for this operation.", k.arn(), k.Spec)
+// keptHere refuses keys whose material is in a custom key store, where it never
+// changes.
+func keptHere(k *key) error {
+	if k.StoreID != "" {
+		return wrongOrigin(k)
 	}
+	return nil
+}
+
+func wrongOrigin(k *key) error {
 	return unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
 }
+
+// neverRotates is the answer for asymmetric and HMAC keys. AWS KMS gives no reason.
+func neverRotates() error { return unsupported("") }
 
 // getKeyRotationStatus answers for every key but those in custom key stores:
 // those whose material does not rotate by itself have a status too, which is
@@ -78,12 +86,12 @@ func (c *Client) getKeyRotationStatus(_ context.Context, in *kms.GetKeyRotationS
 		return nil, err
 	}
 	if k.StoreID != "" {
-		return nil, unsupported("%s origin is %s which is not valid for this operation.", k.arn(), k.Origin)
+		return nil, wrongOrigin(k)
 	}
 	if err := c.permitted(op, k); err != nil {
 		return nil, err
 	}
-	out := &kms.GetKeyRotationStatusOutput{KeyId: aws.String(k.ID)}
+	out := &kms.GetKeyRotationStatusOutput{KeyId: aws.String(k.arn())}
 	if k.Rotation.Enabled && !k.isPendingDeletion() {
 		out.KeyRotationEnabled = true
 		out.NextRotationDate = aws.Time(k.Rotation.Next)

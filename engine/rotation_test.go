@@ -20,7 +20,7 @@ func (f *fixture) wantRotation(region string, id *string, period int32, next tim
 	f.t.Helper()
 	out, err := f.in(region).GetKeyRotationStatus(f.t.Context(), &kms.GetKeyRotationStatusInput{KeyId: id})
 	f.ok(err)
-	if !out.KeyRotationEnabled || *out.KeyId != *id || aws.ToInt32(out.RotationPeriodInDays) != period || out.NextRotationDate == nil || !out.NextRotationDate.Equal(next) || out.OnDemandRotationStartDate != nil {
+	if !out.KeyRotationEnabled || *out.KeyId != arnOfKey(region, id) || aws.ToInt32(out.RotationPeriodInDays) != period || out.NextRotationDate == nil || !out.NextRotationDate.Equal(next) || out.OnDemandRotationStartDate != nil {
 		f.t.Fatalf("rotation status %+v, want a period of %d days and next %v", out, period, next)
 	}
 }
@@ -29,9 +29,14 @@ func (f *fixture) wantNoRotation(region string, id *string) {
 	f.t.Helper()
 	out, err := f.in(region).GetKeyRotationStatus(f.t.Context(), &kms.GetKeyRotationStatusInput{KeyId: id})
 	f.ok(err)
-	if out.KeyRotationEnabled || *out.KeyId != *id || out.RotationPeriodInDays != nil || out.NextRotationDate != nil || out.OnDemandRotationStartDate != nil {
+	if out.KeyRotationEnabled || *out.KeyId != arnOfKey(region, id) || out.RotationPeriodInDays != nil || out.NextRotationDate != nil || out.OnDemandRotationStartDate != nil {
 		f.t.Fatalf("rotation status %+v, want it off", out)
 	}
+}
+
+// arnOfKey is the ARN of a key of the account.
+func arnOfKey(region string, id *string) string {
+	return "arn:aws:kms:" + region + ":" + account + ":key/" + *id
 }
 
 // materialOf is the current key material of a key.
@@ -182,16 +187,16 @@ func TestRotationByKind(t *testing.T) {
 	}
 	const ok, unsupported, invalid = "", "UnsupportedOperationException", "KMSInvalidStateException"
 	for _, test := range []struct {
-		name                              string
-		kind                              []func(*kms.CreateKeyInput)
-		imported                          bool
-		automatic, onDemand, list, status string
+		name                            string
+		kind                            []func(*kms.CreateKeyInput)
+		imported                        bool
+		enable, disable, onDemand, list string
 	}{
 		{"symmetric", nil, false, ok, ok, ok, ok},
-		{"asymmetric", []func(*kms.CreateKeyInput){signing(types.KeySpecEccNistP256)}, false, unsupported, unsupported, unsupported, ok},
-		{"HMAC", []func(*kms.CreateKeyInput){hmac}, false, unsupported, unsupported, unsupported, ok},
-		{"imported", []func(*kms.CreateKeyInput){external}, true, unsupported, invalid, ok, ok},
-		{"to be imported", []func(*kms.CreateKeyInput){external}, false, unsupported, invalid, ok, ok},
+		{"asymmetric", []func(*kms.CreateKeyInput){signing(types.KeySpecEccNistP256)}, false, unsupported, ok, unsupported, unsupported},
+		{"HMAC", []func(*kms.CreateKeyInput){hmac}, false, unsupported, ok, unsupported, unsupported},
+		{"imported", []func(*kms.CreateKeyInput){external}, true, unsupported, unsupported, invalid, ok},
+		{"to be imported", []func(*kms.CreateKeyInput){external}, false, unsupported, unsupported, invalid, ok},
 	} {
 		f.run(test.name, func(t *testing.T) {
 			c, ctx, id := f.client(), t.Context(), f.key(test.kind...).KeyId
@@ -208,9 +213,9 @@ func TestRotationByKind(t *testing.T) {
 				}
 			}
 			_, err := c.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: id})
-			check(err, test.automatic)
+			check(err, test.enable)
 			_, err = c.DisableKeyRotation(ctx, &kms.DisableKeyRotationInput{KeyId: id})
-			check(err, test.automatic)
+			check(err, test.disable)
 			_, err = c.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})
 			check(err, test.onDemand)
 			_, err = c.ListKeyRotations(ctx, &kms.ListKeyRotationsInput{KeyId: id})
@@ -232,7 +237,7 @@ func TestRotateKeyOnDemand(t *testing.T) {
 		f.clock.advance(time.Hour)
 		out, err := c.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})
 		f.ok(err)
-		if *out.KeyId != *id {
+		if *out.KeyId != arnOfKey(region, id) {
 			t.Fatalf("rotated %s", *out.KeyId)
 		}
 		materials = append(materials, f.materialOf(region, id))

@@ -16,8 +16,11 @@ func (c *Client) listKeyRotations(_ context.Context, in *kms.ListKeyRotationsInp
 	if err != nil {
 		return nil, err
 	}
-	if err := rotatesOnDemand(k); err != nil {
+	if err := keptHere(k); err != nil {
 		return nil, err
+	}
+	if !k.rotates() {
+		return nil, neverRotates()
 	}
 	if err := c.permitted(op, k); err != nil {
 		return nil, err

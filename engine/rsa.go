@@ -52,10 +52,6 @@ func (c *Client) decryptRSA(ctx context.Context, k *key, algorithm types.Encrypt
 	if err != nil {
 		return nil, c.materialError(k, err)
 	}
-	if in.dryRun {
-		clear(plaintext)
-		return nil, dryRunSucceeds()
-	}
 	return plaintext, nil
 }
 

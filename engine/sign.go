@@ -67,11 +67,8 @@ type signing struct {
 
 // signing reads the parameters that Sign and Verify share.
 func (c *Client) signing(op string, keyID *string, algorithm types.SigningAlgorithmSpec, kind types.MessageType, message []byte, grantTokens []string) (*signing, error) {
-	k, err := c.usable(op, keyID)
+	k, err := c.usable(op, keyID, types.KeyUsageTypeSignVerify)
 	if err != nil {
-		return nil, err
-	}
-	if err := requireUsage(op, k, types.KeyUsageTypeSignVerify); err != nil {
 		return nil, err
 	}
 	sp, _ := specOf(k.Spec)
@@ -122,7 +119,7 @@ func (s *signing) prepare(kind types.MessageType, message []byte) ([]byte, error
 		if kind == "" {
 			kind = types.MessageTypeRaw
 		}
-		return nil, invalid("MessageType %s is not valid for the signing algorithm %s.", kind, s.algorithm)
+		return nil, invalid("Message type %s is incompatible with algorithm %s.", kind, s.algorithm)
 	case kind == types.MessageTypeDigest:
 		if len(message) != s.hash.Size() {
 			return nil, invalid("Digest is invalid length for algorithm %s.", s.algorithm)
@@ -142,12 +139,11 @@ func (c *Client) getPublicKey(_ context.Context, in *kms.GetPublicKeyInput) (*km
 	if err != nil {
 		return nil, err
 	}
-	sp, _ := specOf(k.Spec)
-	if !sp.isPair() {
-		return nil, unsupported("%s key spec is %s which has no public key.", k.arn(), k.Spec)
-	}
 	if err := c.permitted(op, k); err != nil {
 		return nil, err
+	}
+	if sp, _ := specOf(k.Spec); !sp.isPair() {
+		return nil, unsupported("") // as AWS KMS says it
 	}
 	if err := c.checkGrantTokens(in.GrantTokens); err != nil {
 		return nil, err

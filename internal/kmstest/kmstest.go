@@ -77,6 +77,7 @@ func Run(t *testing.T, target Target) *Record {
 		{"Tags", (*suite).tags},
 		{"Policies", (*suite).policies},
 		{"Grants", (*suite).grants},
+		{"Recorded", (*suite).recorded},
 		{"LastUsage", (*suite).lastUsage},
 		{"Names", (*suite).names},
 		{"Paging", (*suite).paging},

@@ -154,9 +154,9 @@ func (s *suite) multiRegion() {
 	})
 	s.checkMembers(out, "ReplicaKeyMetadata ReplicaPolicy ReplicaTags")
 	replica := out.ReplicaKeyMetadata
-	s.checkMembers(replica, common+" CustomerMasterKeySpec EncryptionAlgorithms CurrentKeyMaterialId MultiRegionConfiguration")
+	s.checkMembers(replica, common+" CustomerMasterKeySpec EncryptionAlgorithms MultiRegionConfiguration")
 	if *replica.KeyId != *id || *replica.Description != "replica" || replica.KeyState != types.KeyStateCreating || replica.Enabled ||
-		replica.MultiRegionConfiguration.MultiRegionKeyType != types.MultiRegionKeyTypeReplica || *replica.CurrentKeyMaterialId != *m.CurrentKeyMaterialId {
+		replica.MultiRegionConfiguration.MultiRegionKeyType != types.MultiRegionKeyTypeReplica {
 		s.Errorf("replica %+v", *replica)
 	}
 	there.wait("the replica is enabled", func() bool { return there.state(id) == types.KeyStateEnabled })
