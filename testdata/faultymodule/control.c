@@ -399,6 +399,7 @@ RV begin(struct call *c)
 
 RV after(struct call *c, RV rv)
 {
+	rv = translated(rv);
 	pthread_rwlock_unlock(&calls);
 	leave_lane(c);
 	return rv;
@@ -557,6 +558,14 @@ static RV load_real(void)
 	}
 	*(P *)&list = dlsym(library, "C_GetFunctionList");
 	return list ? list(&real) : GENERAL_ERROR;
+}
+
+RV function_list_trouble(void)
+{
+	lock_control();
+	RV rv = control.no_functions;
+	pthread_mutex_unlock(&mu);
+	return rv;
 }
 
 RV load(void)

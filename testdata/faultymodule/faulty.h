@@ -10,6 +10,8 @@
 
 /* parse.c: what a control file says. */
 
+enum { LABEL_SIZE = 128, MAX_OBJECT_RULES = 8, MAX_TRANSLATIONS = 8 };
+
 enum { FAIL, HANG, DELAY, CRASH, LEAK, CORRUPT_CIPHERTEXT, CORRUPT_TAG, CORRUPT_PLAINTEXT };
 struct rule {
 	int kind;
@@ -30,6 +32,14 @@ struct identity { char of[33], serial[17], label[33]; }; /* "": all; as it is */
 enum { MAX_MECHANISMS = 16 };
 struct mechanisms { UL types[MAX_MECHANISMS]; int n; };
 struct unwrap { UL key_type, unless; RV code; int has_unless; }; /* code OK: none */
+/* What functions answer of objects with a label. */
+struct object_rule { BYTE fns[FUNCTION_COUNT]; char label[LABEL_SIZE]; RV code; };
+
+/* An attribute that C_GetAttributeValue does not tell. */
+struct untold { UL type; RV code; int abrupt; char label[LABEL_SIZE]; };
+
+struct translation { RV from, to; };
+struct refused_attribute { UL type; RV code; };
 
 enum { IV_CALLER, IV_WRITTEN_BACK, IV_APPENDED };
 enum { MAX_RULES = 64, MAX_IDENTITIES = 16, WHY_SIZE = 256 };
@@ -42,6 +52,17 @@ struct control {
 	RV badtag, no_token_keys, stale_key;
 	UL max_sessions, max_parallel, slot_offset, lose, logout, renumber;
 	struct death dead;
+	RV no_functions;
+	int typed_pairs;
+	struct untold untold;
+	struct refused_attribute refused;
+	char parameters[LABEL_SIZE];
+	BYTE claimed[FUNCTION_COUNT];
+	UL claims[FUNCTION_COUNT];
+	struct translation translations[MAX_TRANSLATIONS];
+	int translation_count;
+	struct object_rule object_rules[MAX_OBJECT_RULES];
+	int object_rule_count;
 	struct identity identities[MAX_IDENTITIES];
 	int identity_count;
 	struct rule rules[MAX_RULES];
@@ -75,6 +96,7 @@ extern pthread_rwlock_t calls;   /* each call holds it for reading, a loss of se
 #define REAL(name, params) ((RV(*) params)real->fn[I_##name])
 
 RV load(void);                           /* loads the real module, once */
+RV function_list_trouble(void);          /* what C_GetFunctionList answers by the control file */
 RV begin(struct call *c);                /* unless it returns an error, after() is due */
 RV after(struct call *c, RV rv);
 RV refuse(const struct call *c, UL session, RV rv); /* ends the operation that a failed call ends */
@@ -111,6 +133,13 @@ void log_out(void);                    /* also holds calls for writing */
 
 RV hidden(UL mechanism);      /* MECHANISM_INVALID if the module is not to know it */
 RV begins(const struct mechanism *m); /* the same of what a function begins with */
+/* answers.c */
+
+RV object_trouble(int fn, UL session, UL object);
+RV template_trouble(P template, UL n);
+RV translated(RV rv);
+RV take_parameters(struct initialize_args *args);
+void claim(int fn, P n);
 
 /* gcm.c */
 

@@ -75,7 +75,15 @@ RV f_C_Initialize(P a)
 	RV rv = begin(&c);
 	if (rv != OK)
 		return rv;
-	rv = REAL(C_Initialize, (P))(a);
+	rv = take_parameters(a);
+	if (rv != OK)
+		return after(&c, rv);
+	struct initialize_args args = { 0 };
+	if (a) {
+		args = *(struct initialize_args *)a;
+		args.reserved = NULL;
+	}
+	rv = REAL(C_Initialize, (P))(a ? &args : NULL);
 	if (rv == OK)
 		initialized();
 	return after(&c, rv);
@@ -118,6 +126,8 @@ RV f_C_GetSlotList(BYTE present, P list, P n)
 	}
 	for (UL i = 0; rv == OK && list && i < *(UL *)n; i++)
 		slot_out((UL *)list + i);
+	if (rv == OK)
+		claim(c.fn, n);
 	return after(&c, rv);
 }
 
@@ -217,7 +227,7 @@ RV f_C_GenerateKey(UL session, P mechanism, P template, UL n, P key)
 	for (struct attribute *a = template; refusal && a < (struct attribute *)template + n; a++)
 		if (a->type == TOKEN && a->len == 1 && *(BYTE *)a->value)
 			return after(&c, refusal);
-	rv = begins(mechanism);
+	rv = begins(mechanism) ?: template_trouble(template, n);
 	if (rv == OK)
 		rv = REAL(C_GenerateKey, (UL, P, P, UL, P))(session, mechanism, template, n, key);
 	if (rv == OK)
@@ -234,7 +244,8 @@ __attribute__((visibility("default"))) RV C_GetFunctionList(const struct functio
 	if (!list)
 		return ARGUMENTS_BAD;
 	*list = &functions;
-	return load();
+	RV rv = load();
+	return rv == OK ? function_list_trouble() : rv;
 }
 
 RV f_C_GetFunctionList(P list) { return C_GetFunctionList(list); }

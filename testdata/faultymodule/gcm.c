@@ -87,7 +87,7 @@ RV f_C_EncryptInit(UL session, P mechanism, UL key)
 		m = &changed;
 	}
 	if (rv == OK)
-		rv = begins(m) ?: key_in(&key);
+		rv = begins(m) ?: key_in(&key) ?: object_trouble(c.fn, session, key);
 	if (rv == OK)
 		rv = REAL(C_EncryptInit, (UL, P, UL))(session, m, key);
 	if (rv == OK)
@@ -149,6 +149,7 @@ RV f_C_Encrypt(UL session, P data, UL len, P to, P to_len)
 	if (o.tag_before && !tag_first(to, n, tag))
 		return after(&c, GENERAL_ERROR);
 	memcpy((BYTE *)to + n, o.iv, extra);
+	claim(c.fn, to_len);
 	return after(&c, OK);
 }
 
@@ -188,5 +189,7 @@ RV f_C_Decrypt(UL session, P data, UL len, P to, P to_len)
 		rv = bad_tag(rv);
 	if (to && rv == OK)
 		corrupt(CORRUPT_PLAINTEXT, I_C_Decrypt, to, *(UL *)to_len);
+	if (to && rv == OK)
+		claim(c.fn, to_len);
 	return after(&c, rv);
 }

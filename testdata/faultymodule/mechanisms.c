@@ -61,6 +61,7 @@ RV f_C_GetMechanismList(UL slot, P list, P n)
 		else if (list)
 			memcpy(list, all, have * sizeof *all);
 		*(UL *)n = have;
+		claim(c.fn, n);
 	}
 	free(all);
 	return after(&c, rv);
@@ -97,6 +98,8 @@ RV f_C_WrapKey(UL session, P mechanism, UL by, UL key, P to, P to_len)
 		*room = n + w.extra;
 	if (rv == OK && to)
 		memset((BYTE *)to + n, 8, w.extra);
+	if (rv == OK)
+		claim(c.fn, to_len);
 	return after(&c, rv);
 }
 

@@ -51,7 +51,9 @@ static const struct { const char *name; RV code; } codes[] = {
 	{ "CKR_DEVICE_ERROR", 0x30 }, { "CKR_DEVICE_MEMORY", 0x31 }, { "CKR_DEVICE_REMOVED", 0x32 },
 	{ "CKR_ENCRYPTED_DATA_INVALID", 0x40 }, { "CKR_FUNCTION_CANCELED", 0x50 },
 	{ "CKR_FUNCTION_NOT_SUPPORTED", 0x54 }, { "CKR_KEY_HANDLE_INVALID", 0x60 },
-	{ "CKR_KEY_FUNCTION_NOT_PERMITTED", 0x68 }, { "CKR_KEY_NOT_WRAPPABLE", 0x69 },
+	{ "CKR_KEY_FUNCTION_NOT_PERMITTED", 0x68 }, { "CKR_KEY_TYPE_INCONSISTENT", 0x63 },
+	{ "CKR_ATTRIBUTE_SENSITIVE", 0x11 }, { "CKR_ATTRIBUTE_TYPE_INVALID", 0x12 }, { "CKR_ATTRIBUTE_VALUE_INVALID", 0x13 },
+	{ "CKR_KEY_NOT_WRAPPABLE", 0x69 },
 	{ "CKR_MECHANISM_INVALID", 0x70 }, { "CKR_OBJECT_HANDLE_INVALID", 0x82 },
 	{ "CKR_OPERATION_ACTIVE", 0x90 }, { "CKR_OPERATION_NOT_INITIALIZED", 0x91 },
 	{ "CKR_PIN_INCORRECT", 0xa0 }, { "CKR_PIN_LOCKED", 0xa4 }, { "CKR_SESSION_CLOSED", 0xb0 },
@@ -376,6 +378,79 @@ static int read_logout(struct line *l) { return number(l, "N", &l->to->logout) &
 static int read_no_token_keys(struct line *l) { return code(l, &l->to->no_token_keys) && ended(l); }
 static int read_badtag(struct line *l) { return code(l, &l->to->badtag) && ended(l); }
 
+static int read_no_functions(struct line *l) { return code(l, &l->to->no_functions) && ended(l); }
+static int read_pairs(struct line *l) { return choice(l, NULL, "typed", &l->to->typed_pairs); }
+
+/* A label of an object, which may be missing. */
+static int object_label(struct line *l, char to[LABEL_SIZE])
+{
+	char *w = word(l);
+	return !w || name(l, "the label of an object", w, to, LABEL_SIZE);
+}
+
+static int read_untold(struct line *l)
+{
+	struct untold *u = &l->to->untold;
+	char *rest = l->rest ? l->rest + strspn(l->rest, " \t") : NULL;
+	if (rest && !strncmp(rest, "abruptly ", 9)) {
+		word(l);
+		u->abrupt = 1;
+	}
+	return number(l, "TYPE", &u->type) && code(l, &u->code) && object_label(l, u->label) && ended(l);
+}
+
+static int read_object(struct line *l)
+{
+	if (l->to->object_rule_count == MAX_OBJECT_RULES)
+		return wrong(l, "more than %d objects", MAX_OBJECT_RULES);
+	struct object_rule *r = &l->to->object_rules[l->to->object_rule_count++];
+	memset(r, 0, sizeof *r);
+	char *w = word(l);
+	if (!w)
+		return wrong(l, "the label of an object is missing");
+	if (!name(l, "the label of an object", w, r->label, sizeof r->label) || !functions(l, r->fns))
+		return 0;
+	for (int fn = 0; fn < FUNCTION_COUNT; fn++)
+		if (r->fns[fn] && fn != I_C_GetAttributeValue && fn != I_C_EncryptInit && fn != I_C_DecryptInit && fn != I_C_SignInit)
+			return wrong(l, "%s is not told apart by object", names[fn]);
+	return code(l, &r->code) && ended(l);
+}
+
+static int read_instead(struct line *l)
+{
+	if (l->to->translation_count == MAX_TRANSLATIONS)
+		return wrong(l, "more than %d codes", MAX_TRANSLATIONS);
+	struct translation *t = &l->to->translations[l->to->translation_count++];
+	return code(l, &t->to) && code(l, &t->from) && ended(l);
+}
+
+static int read_claim(struct line *l)
+{
+	BYTE fns[FUNCTION_COUNT] = { 0 };
+	UL n;
+	if (!functions(l, fns) || !number(l, "N", &n))
+		return 0;
+	for (int fn = 0; fn < FUNCTION_COUNT; fn++)
+		if (fns[fn]) {
+			l->to->claimed[fn] = 1;
+			l->to->claims[fn] = n;
+		}
+	return ended(l);
+}
+
+static int read_refuse_attribute(struct line *l)
+{
+	return number(l, "TYPE", &l->to->refused.type) && code(l, &l->to->refused.code) && ended(l);
+}
+
+static int read_parameters(struct line *l)
+{
+	char *w = word(l);
+	if (!w)
+		return wrong(l, "TEXT is missing");
+	return name(l, "TEXT", w, l->to->parameters, sizeof l->to->parameters) && ended(l);
+}
+
 static const struct { const char *name; int (*read)(struct line *); } behaviours[] = {
 	{ "iv", read_iv }, { "tag", read_tag }, { "readonly-sessions", read_readonly },
 	{ "max-sessions", read_max_sessions }, { "max-parallel", read_max_parallel },
@@ -385,6 +460,9 @@ static const struct { const char *name; int (*read)(struct line *); } behaviours
 	{ "lose-sessions", read_lose }, { "logout", read_logout }, { "renumber", read_renumber },
 	{ "hide", read_hide }, { "list", read_list }, { "wrap", read_wrap },
 	{ "unwrap-refused", read_unwrap_refused },
+	{ "no-functions", read_no_functions }, { "pairs", read_pairs }, { "untold", read_untold },
+	{ "object", read_object }, { "instead", read_instead }, { "claim", read_claim },
+	{ "refuse-attribute", read_refuse_attribute }, { "parameters", read_parameters },
 	{ "identity", read_identity }, { "slot-offset", read_slot_offset },
 };
 

@@ -18,15 +18,16 @@ struct token_info {
 	BYTE label[32], manufacturer[32], model[16], serial[16];
 	UL flags, max_sessions, sessions; /* and more */
 };
+struct initialize_args { P mutexes[4]; UL flags; char *reserved; };
 struct session_info { UL slot; /* and more */ };
 
 enum {
 	OK = 0, HOST_MEMORY = 0x02, SLOT_ID_INVALID = 0x03, GENERAL_ERROR = 0x05,
 	ARGUMENTS_BAD = 0x07, MECHANISM_INVALID = 0x70, MECHANISM_PARAM_INVALID = 0x71, OBJECT_HANDLE_INVALID = 0x82,
-	SESSION_COUNT = 0xb1, TOKEN_NOT_PRESENT = 0xe0, WRAPPED_KEY_INVALID = 0x110, BUFFER_TOO_SMALL = 0x150
+	SESSION_COUNT = 0xb1, TEMPLATE_INCONSISTENT = 0xd1, TOKEN_NOT_PRESENT = 0xe0, WRAPPED_KEY_INVALID = 0x110, BUFFER_TOO_SMALL = 0x150
 };
 enum {
-	TOKEN = 0x01, KEY_TYPE = 0x100,                    /* CKA_TOKEN, CKA_KEY_TYPE */
+	CLASS = 0x00, TOKEN = 0x01, LABEL = 0x03, KEY_TYPE = 0x100, /* CKA_ */
 	AES_GCM = 0x1087, WRAP_PAD = 0x210a, WRAP_KWP = 0x210b, /* CKM_AES_GCM, CKM_AES_KEY_WRAP_PAD and _KWP */
 	RW_SESSION = 0x02,                                 /* CKF_RW_SESSION */
 	TOKEN_PRESENT = 0x01, TOKEN_INITIALIZED = 0x400    /* of slots, of tokens */
@@ -61,20 +62,20 @@ enum {
 	TURNS(C_SetOperationState, (UL a, P b, UL c, UL d, UL e), (a, b, c, d, e), key_in(&d) ?: key_in(&e), NONE) \
 	PLAIN(C_Login, (UL a, UL b, P c, UL d), (a, b, c, d)) \
 	PLAIN(C_Logout, (UL a), (a)) \
-	TURNS(C_CreateObject, (UL a, P b, UL c, P d), (a, b, c, d), OK, out(d, 1)) \
+	TURNS(C_CreateObject, (UL a, P b, UL c, P d), (a, b, c, d), template_trouble(b, c), out(d, 1)) \
 	TURNS(C_CopyObject, (UL a, UL b, P c, UL d, P e), (a, b, c, d, e), object_in(&b), out(e, 1)) \
 	TURNS(C_DestroyObject, (UL a, UL b), (a, b), object_in(&b), NONE) \
 	TURNS(C_GetObjectSize, (UL a, UL b, P c), (a, b, c), object_in(&b), NONE) \
-	TURNS(C_GetAttributeValue, (UL a, UL b, P c, UL d), (a, b, c, d), object_in(&b), NONE) \
+	OWN(C_GetAttributeValue, (UL a, UL b, P c, UL d)) \
 	TURNS(C_SetAttributeValue, (UL a, UL b, P c, UL d), (a, b, c, d), object_in(&b), NONE) \
 	PLAIN(C_FindObjectsInit, (UL a, P b, UL c), (a, b, c)) \
-	TURNS(C_FindObjects, (UL a, P b, UL c, P d), (a, b, c, d), OK, out(b, *(UL *)d)) \
+	TURNS(C_FindObjects, (UL a, P b, UL c, P d), (a, b, c, d), OK, (out(b, *(UL *)d), claim(I_C_FindObjects, d))) \
 	PLAIN(C_FindObjectsFinal, (UL a), (a)) \
 	OWN(C_EncryptInit, (UL a, P b, UL c)) \
 	OWN(C_Encrypt, (UL a, P b, UL c, P d, P e)) \
 	SIZES(C_EncryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_EncryptFinal, (UL a, P b, P c), (a, b, c), b) \
-	TURNS(C_DecryptInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), note_gcm(a, b)) \
+	TURNS(C_DecryptInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c) ?: object_trouble(I_C_DecryptInit, a, c), note_gcm(a, b)) \
 	OWN(C_Decrypt, (UL a, P b, UL c, P d, P e)) \
 	SIZES(C_DecryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DecryptFinal, (UL a, P b, P c), (a, b, c), b) \
@@ -83,7 +84,7 @@ enum {
 	PLAIN(C_DigestUpdate, (UL a, P b, UL c), (a, b, c)) \
 	TURNS(C_DigestKey, (UL a, UL b), (a, b), key_in(&b), NONE) \
 	SIZES(C_DigestFinal, (UL a, P b, P c), (a, b, c), b) \
-	TURNS(C_SignInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c), NONE) \
+	TURNS(C_SignInit, (UL a, P b, UL c), (a, b, c), begins(b) ?: key_in(&c) ?: object_trouble(I_C_SignInit, a, c), NONE) \
 	SIZES(C_Sign, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	PLAIN(C_SignUpdate, (UL a, P b, UL c), (a, b, c)) \
 	SIZES(C_SignFinal, (UL a, P b, P c), (a, b, c), b) \
@@ -100,7 +101,7 @@ enum {
 	SIZES(C_SignEncryptUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	SIZES(C_DecryptVerifyUpdate, (UL a, P b, UL c, P d, P e), (a, b, c, d, e), d) \
 	OWN(C_GenerateKey, (UL a, P b, P c, UL d, P e)) \
-	TURNS(C_GenerateKeyPair, (UL a, P b, P c, UL d, P e, UL f, P g, P h), (a, b, c, d, e, f, g, h), begins(b), (out(g, 1), out(h, 1))) \
+	OWN(C_GenerateKeyPair, (UL a, P b, P c, UL d, P e, UL f, P g, P h)) \
 	OWN(C_WrapKey, (UL a, P b, UL c, UL d, P e, P f)) \
 	OWN(C_UnwrapKey, (UL a, P b, UL c, P d, UL e, P f, UL g, P h)) \
 	TURNS(C_DeriveKey, (UL a, P b, UL c, P d, UL e, P f), (a, b, c, d, e, f), begins(b) ?: key_in(&c), out(f, 1)) \
