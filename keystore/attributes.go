@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -43,25 +44,43 @@ func (w *worker) permissions(h pkcs11.ObjectHandle) (permissions, error) {
 }
 
 func readPermissions(t *Token, s pkcs11.SessionHandle, h pkcs11.ObjectHandle) (permissions, error) {
-	attrs, err := t.module.ctx.GetAttributeValue(s, h, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, nil),
-	})
+	values, err := t.attributes(s, h, pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_ID)
 	if err != nil {
-		return permissions{}, t.callError("C_GetAttributeValue", err)
+		return permissions{}, err
 	}
-	var p permissions
-	for _, a := range attrs {
-		switch a.Type {
-		case pkcs11.CKA_ENCRYPT:
-			p.encrypt = boolean(a.Value)
-		case pkcs11.CKA_DECRYPT:
-			p.decrypt = boolean(a.Value)
-		case pkcs11.CKA_ID:
-			p.ckaID = a.Value
-			p.mark, p.marked = parseMark(a.Value)
+	p := permissions{encrypt: boolean(values[0]), decrypt: boolean(values[1]), ckaID: values[2]}
+	p.mark, p.marked = parseMark(p.ckaID)
+	return p, nil
+}
+
+// attributes reads attributes of an object. The value is nil of one that the object
+// does not have or the token does not tell.
+func (t *Token) attributes(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+	wanted := make([]*pkcs11.Attribute, len(types))
+	for i, kind := range types {
+		wanted[i] = &pkcs11.Attribute{Type: kind}
+	}
+	told, err := t.module.ctx.GetAttributeValue(s, h, wanted)
+	if err != nil {
+		return nil, t.callError("C_GetAttributeValue", err)
+	}
+	values := make([][]byte, len(told))
+	for i, a := range told {
+		values[i] = a.Value
+	}
+	return values, nil
+}
+
+// values is attributes for those that the object must have.
+func (w *worker) values(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+	values, err := w.t.attributes(w.session, h, types...)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range values {
+		if value == nil {
+			return nil, w.fail("C_GetAttributeValue", fmt.Errorf("%w: the token does not tell attribute 0x%X", pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID), types[i]))
 		}
 	}
-	return p, nil
+	return values, nil
 }

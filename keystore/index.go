@@ -481,31 +481,15 @@ func (w *worker) confirm(id string, v *version) error {
 // that are not in it: of another length than 256 bits, without a label, or
 // hyok's own but for the resident keys of vaults.
 func (w *worker) describe(h pkcs11.ObjectHandle) (o object, ok bool, err error) {
-	wanted := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil),
-	}
-	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, wanted)
-	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
-		// Some modules do not tell CKA_VALUE_LEN of a sensitive key.
-		attrs, err = w.t.module.ctx.GetAttributeValue(w.session, h, wanted[:2])
-	}
+	values, err := w.t.attributes(w.session, h, pkcs11.CKA_LABEL, pkcs11.CKA_ID, pkcs11.CKA_VALUE_LEN)
 	if err != nil {
-		return o, false, w.fail("C_GetAttributeValue", err)
+		return o, false, err
 	}
-	o.handle = h
-	size, marked := uint64(aes256KeyLength), false
-	for _, a := range attrs {
-		switch a.Type {
-		case pkcs11.CKA_LABEL:
-			o.label = string(a.Value)
-		case pkcs11.CKA_ID:
-			o.ckaID = a.Value
-			_, marked = parseMark(a.Value)
-		case pkcs11.CKA_VALUE_LEN:
-			size = ulong(a.Value)
-		}
+	o = object{handle: h, label: string(values[0]), ckaID: values[1]}
+	_, marked := parseMark(o.ckaID)
+	size := uint64(aes256KeyLength) // of a sensitive key some modules do not tell it
+	if values[2] != nil {
+		size = ulong(values[2])
 	}
 	// SoftHSM2 does not tell the length of a key that was unwrapped: of one with
 	// our mark it is known.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/ThalesGroup/crypto11"
+
+	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
 )
 
 // KeyPair is a key pair in a token: its private key signs there. Close gives up
@@ -109,6 +111,9 @@ func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Co
 	path, err := filepath.EvalSymlinks(u.ModulePath)
 	if err != nil {
 		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
+	}
+	if err := cryptoki.CheckModule(path); err != nil {
+		return nil, err // the library would crash
 	}
 	secret, err := pin()
 	if err != nil {

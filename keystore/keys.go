@@ -247,42 +247,17 @@ func (w *worker) versionInfo(o numbered) (VersionInfo, error) {
 		return VersionInfo{}, err
 	}
 	v := VersionInfo{Number: o.number, Encrypt: p.encrypt, Decrypt: p.decrypt, Disabled: p.mark.disabled, Marked: p.marked}
-	into := map[uint]*bool{
-		pkcs11.CKA_SENSITIVE: &v.Sensitive, pkcs11.CKA_EXTRACTABLE: &v.Extractable,
-		pkcs11.CKA_ALWAYS_SENSITIVE: &v.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &v.NeverExtractable,
-		pkcs11.CKA_LOCAL: &v.Local, pkcs11.CKA_MODIFIABLE: &v.Modifiable, pkcs11.CKA_WRAP_WITH_TRUSTED: &v.WrapWithTrusted,
-	}
-	var wanted []*pkcs11.Attribute
-	for attribute := range into {
-		wanted = append(wanted, pkcs11.NewAttribute(attribute, nil))
-	}
-	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, o.handle, wanted)
-	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
-		attrs, err = w.attributesOneByOne(o.handle, wanted)
-	}
+	told, err := w.t.attributes(w.session, o.handle, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_ALWAYS_SENSITIVE,
+		pkcs11.CKA_NEVER_EXTRACTABLE, pkcs11.CKA_LOCAL, pkcs11.CKA_MODIFIABLE, pkcs11.CKA_WRAP_WITH_TRUSTED)
 	if err != nil {
-		return VersionInfo{}, w.fail("C_GetAttributeValue", err)
+		return VersionInfo{}, err
 	}
-	for _, a := range attrs {
-		*into[a.Type] = boolean(a.Value)
+	for i, into := range []*bool{
+		&v.Sensitive, &v.Extractable, &v.AlwaysSensitive, &v.NeverExtractable, &v.Local, &v.Modifiable, &v.WrapWithTrusted,
+	} {
+		*into = boolean(told[i])
 	}
 	return v, nil
-}
-
-// attributesOneByOne reads those attributes that the module tells.
-func (w *worker) attributesOneByOne(h pkcs11.ObjectHandle, wanted []*pkcs11.Attribute) ([]*pkcs11.Attribute, error) {
-	var told []*pkcs11.Attribute
-	for _, a := range wanted {
-		attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, []*pkcs11.Attribute{a})
-		switch {
-		case isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE):
-		case err != nil:
-			return nil, err
-		default:
-			told = append(told, attrs...)
-		}
-	}
-	return told, nil
 }
 
 // DestroyKey deletes one version of a key from the token, or all of them

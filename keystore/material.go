@@ -239,20 +239,3 @@ func (s shape) rawPoint(value []byte) []byte {
 	}
 	return value
 }
-
-// values reads attributes of an object.
-func (w *worker) values(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
-	wanted := make([]*pkcs11.Attribute, len(types))
-	for i, t := range types {
-		wanted[i] = pkcs11.NewAttribute(t, nil)
-	}
-	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, wanted)
-	if err != nil {
-		return nil, w.fail("C_GetAttributeValue", err)
-	}
-	values := make([][]byte, len(attrs))
-	for i, a := range attrs {
-		values[i] = a.Value
-	}
-	return values, nil
-}

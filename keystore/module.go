@@ -104,7 +104,7 @@ func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
 	if m := ms.use(resolved); m != nil {
 		return m, nil
 	}
-	library, err := cryptoki.Load(resolved)
+	library, err := cryptoki.Load(resolved, "")
 	if err != nil {
 		return nil, err
 	}

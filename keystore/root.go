@@ -276,22 +276,11 @@ func (r *rootKey) noteAge(age time.Duration) {
 
 // rootState reads what the token permits with a root key, and its CKA_ID.
 func (w *worker) rootState(h pkcs11.ObjectHandle) (permitted bool, id []byte, err error) {
-	attrs, err := w.t.module.ctx.GetAttributeValue(w.session, h, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, nil),
-	})
+	values, err := w.t.attributes(w.session, h, pkcs11.CKA_UNWRAP, pkcs11.CKA_ID)
 	if err != nil {
-		return false, nil, w.fail("C_GetAttributeValue", err)
+		return false, nil, err
 	}
-	for _, a := range attrs {
-		switch a.Type {
-		case pkcs11.CKA_UNWRAP:
-			permitted = boolean(a.Value)
-		case pkcs11.CKA_ID:
-			id = a.Value
-		}
-	}
-	return permitted, id, nil
+	return values[0] == nil || boolean(values[0]), values[1], nil
 }
 
 // rooted runs what needs the root key, and again when the key has been found

@@ -35,23 +35,14 @@ type ECDH struct {
 // Plain returns a mechanism without parameters.
 func Plain(mechanism uint) Mechanism { return Mechanism{Type: mechanism} }
 
-const gcmTagBits = 128
-
-// native returns m for the library, and its parameters if it is AES-GCM, which are
-// to be freed.
-func (m Mechanism) native() ([]*pkcs11.Mechanism, *pkcs11.GCMParams) {
+// native returns m for the library: no key is made or unwrapped by AES-GCM or PSS.
+func (m Mechanism) native() []*pkcs11.Mechanism {
 	var params any
-	var gcm *pkcs11.GCMParams
 	switch {
-	case m.GCM != nil:
-		gcm = pkcs11.NewGCMParams(m.GCM.IV, m.GCM.AAD, gcmTagBits)
-		params = gcm
 	case m.OAEP != nil:
 		params = pkcs11.NewOAEPParams(m.OAEP.Hash, m.OAEP.MGF, pkcs11.CKZ_DATA_SPECIFIED, nil)
-	case m.PSS != nil:
-		params = pkcs11.NewPSSParams(m.PSS.Hash, m.PSS.MGF, m.PSS.Salt)
 	case m.ECDH != nil:
 		params = pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, m.ECDH.Public)
 	}
-	return []*pkcs11.Mechanism{pkcs11.NewMechanism(m.Type, params)}, gcm
+	return []*pkcs11.Mechanism{pkcs11.NewMechanism(m.Type, params)}
 }

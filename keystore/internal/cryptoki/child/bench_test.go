@@ -17,7 +17,7 @@ func BenchmarkEncrypt(b *testing.B) {
 	path := tokentest.Module(b)
 	modules := map[string]func() cryptoki.Module{
 		"thread": func() cryptoki.Module {
-			m, err := cryptoki.Load(path)
+			m, err := cryptoki.Load(path, "")
 			must(b, err)
 			return m
 		},

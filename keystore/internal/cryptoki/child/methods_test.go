@@ -19,7 +19,7 @@ import (
 // Each method answers in another process what it does in this one, and its errors
 // are the same.
 func TestMethods(t *testing.T) {
-	local, err := cryptoki.Load(tokentest.Module(t))
+	local, err := cryptoki.Load(tokentest.Module(t), "")
 	must(t, err)
 	must(t, local.Initialize())
 	label := newToken(t, local)

@@ -87,7 +87,7 @@ func (s *server) load(q *request) error {
 	if s.module.Load() != nil {
 		return errors.New("the module is loaded already")
 	}
-	m, err := cryptoki.Load(string(q.data))
+	m, err := cryptoki.Load(string(q.data), "")
 	if err != nil {
 		return err
 	}
