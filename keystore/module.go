@@ -300,9 +300,13 @@ func (m *module) tokens() ([]TokenInfo, error) {
 	return infos, errors.Join(errs...)
 }
 
+// mostSessions is more than any token has. What tells more (opencryptoki 2^64-2,
+// others CK_UNAVAILABLE_INFORMATION) means none in particular.
+const mostSessions = 1 << 20
+
 func tokenInfo(slot uint, ti pkcs11.TokenInfo) TokenInfo {
 	limit := ti.MaxSessionCount
-	if limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
+	if limit > mostSessions {
 		limit = 0
 	}
 	return TokenInfo{
@@ -371,7 +375,7 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	m.calls.RLock()
 	defer m.calls.RUnlock()
 	infos, err := m.tokens()
-	slot := -1
+	var free *TokenInfo
 	for _, ti := range infos {
 		if ti.Initialized && ti.Label == label && !ti.PINSet {
 			err := m.initPIN(ti.Slot, soPIN, userPIN)
@@ -387,14 +391,14 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 		if ti.Initialized && ti.Label == label {
 			return info, fmt.Errorf("a token labelled %s is there already, with serial %s", printable(label), ti.Serial)
 		}
-		if !ti.Initialized && slot < 0 {
-			slot = int(ti.Slot)
+		if !ti.Initialized && free == nil {
+			free = &ti
 		}
 	}
-	if slot < 0 {
+	if free == nil {
 		return info, errors.Join(fmt.Errorf("%s shows no uninitialized token", path), err)
 	}
-	if err := m.initSlot(uint(slot), label, soPIN, userPIN); err != nil {
+	if err := m.initSlot(free.Slot, label, soPIN, userPIN); err != nil {
 		return info, err
 	}
 	return m.find(URI{Token: label})

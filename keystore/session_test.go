@@ -126,9 +126,11 @@ func TestNewKeyIsFoundAtOnce(t *testing.T) {
 
 func TestSessionLimit(t *testing.T) {
 	for _, c := range []struct {
-		token, configured, pool, all int // all: with the copy keeper's, an administrator's and a vault's
+		token                 uint64
+		configured, pool, all int // all: with the copy keeper's, an administrator's and a vault's
 	}{
 		{0, 5, 5, 7}, {8, 16, 5, 8}, {3, 16, 1, 3}, {2, 16, 1, 2},
+		{1<<64 - 2, 5, 5, 7}, {1<<64 - 1, 5, 5, 7}, {1 << 63, 5, 5, 7}, {1 << 32, 5, 5, 7}, // no limit, by some
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			behaviours := []string{fmt.Sprintf("max-sessions %d", c.token)}
