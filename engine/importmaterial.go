@@ -126,16 +126,21 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	if err != nil {
 		undo()
 	}
+	var wrong *keystore.MaterialError
 	switch {
-	case errors.Is(err, keystore.ErrInvalidMaterial):
-		return made, nil, invalidCiphertext()
-	case errors.Is(err, keystore.ErrMaterialSpec):
-		return made, nil, &types.IncorrectKeyMaterialException{Message: aws.String("The key material is not of the key spec " + string(k.Spec) + ".")}
+	case errors.As(err, &wrong):
+		return made, nil, incorrectMaterial("The key material cannot be that of a key of the key spec %s: %s.", k.Spec, wrong.Reason)
+	case errors.Is(err, keystore.ErrInvalidCiphertext):
+		return made, nil, &types.InvalidCiphertextException{Message: message(undecryptable, nil)}
 	case err != nil:
 		return made, nil, fmt.Errorf("import key material: %w", err)
 	}
 	return made, undo, nil
 }
+
+// undecryptable says the same of all that does not decrypt: why not is of use to
+// guess at what does.
+const undecryptable = "The key material could not be decrypted with the wrapping key and the wrapping algorithm of the import token."
 
 // place makes imported material part of the key: as its first, as one that it had
 // before, or as one to rotate to. It returns the material that it replaces.

@@ -21,20 +21,19 @@ type subjectPublicKeyInfo struct {
 	PublicKey asn1.BitString
 }
 
-// privateKeyInfo is PKCS #8, RFC 5958, section 2. encoding/asn1 passes over the
-// optional fields that may follow.
+// privateKeyInfo is PKCS #8, RFC 5208, as it is written here; parsePKCS8 reads it.
 type privateKeyInfo struct {
 	Version    int
 	Algorithm  pkix.AlgorithmIdentifier
 	PrivateKey []byte
 }
 
-// ecPrivateKey is SEC 1, appendix C.4, or RFC 5915, section 3.
+// ecPrivateKey is SEC 1, appendix C.4, or RFC 5915, section 3, as it is written
+// here.
 type ecPrivateKey struct {
 	Version    int
 	PrivateKey []byte
-	Curve      asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
-	PublicKey  asn1.BitString        `asn1:"optional,explicit,tag:1"`
+	PublicKey  asn1.BitString `asn1:"explicit,tag:1"`
 }
 
 // algorithm returns the identifier of the keys of a curve.
@@ -86,7 +85,7 @@ func encodeRSA(modulus, exponent []byte) ([]byte, error) {
 func rsaPublic(modulus, exponent []byte) (*rsa.PublicKey, error) {
 	e := new(big.Int).SetBytes(exponent)
 	if e.BitLen() > 31 || e.Int64() < 3 || e.Bit(0) == 0 {
-		return nil, fmt.Errorf("its public exponent is not an odd number from 3 to 2^31")
+		return nil, errors.New("its public exponent is not an odd number from 3 to 2^31 - 1")
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}, nil
 }

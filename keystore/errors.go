@@ -23,8 +23,9 @@ var (
 	// ErrKeyAmbiguous: two keys in the token claim to be the same version of
 	// the same id; neither is picked.
 	ErrKeyAmbiguous = errors.New("key is ambiguous")
-	// ErrInvalidCiphertext: authentication of the ciphertext failed. The token
-	// is known to be well when this is answered.
+	// ErrInvalidCiphertext: authentication of the ciphertext failed, or key material
+	// that is to be imported is not encrypted as it should be. The token is known to
+	// be well when this is answered.
 	ErrInvalidCiphertext = errors.New("ciphertext does not authenticate")
 	// ErrBusy: no session became free in time, or a search and a change of the
 	// token that exclude each other did not end in time.
@@ -56,8 +57,8 @@ var (
 	// ErrRootKey: the root key of a vault is gone from the token, or the token
 	// does not permit its use any more, so that nothing wrapped under it opens.
 	ErrRootKey = errors.New("root key is not usable")
-	// ErrInvalidMaterial: what was to be imported, or a wrapped key, is damaged
-	// or not encrypted as it should be. The token is known to be well.
+	// ErrInvalidMaterial: what was to be imported is malformed or contradicts
+	// itself, or a wrapped key is damaged. The token is known to be well.
 	ErrInvalidMaterial = errors.New("invalid key material")
 	// ErrMaterialSpec: the key material is of another kind or length than the
 	// operation needs.

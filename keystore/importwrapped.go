@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 
@@ -42,15 +40,16 @@ func (a ImportAlgorithm) parts() (hash crypto.Hash, twoSteps bool, err error) {
 
 // ImportEncrypted stores key material, in the form that Import takes, that is
 // encrypted under the public key of wrapping, an RSA pair of this vault.
-// ErrInvalidMaterial: it does not decrypt, or what comes out is not decodable;
-// ErrMaterialSpec: it is of another kind or length than spec says.
+// ErrInvalidCiphertext: it does not decrypt. What is wrong with the material
+// itself is a *MaterialError, as of Import.
 //
-// The material does not leave the token in the clear, with exceptions that
-// SoftHSM2 demands. It knows OAEP with SHA-1 only: with ImportOAEPSHA256 the
-// material, and with ImportKeyWrapSHA256 the AES key that it is wrapped under, is
-// for a moment in this process, and wiped at once. So is HMAC_224 material, since
-// nothing else tells 28 bytes from 29 to 32, and Ed25519 material, which SoftHSM2
-// does not unwrap.
+// Secret keys do not leave the token in the clear, with exceptions that SoftHSM2
+// demands. It knows OAEP with SHA-1 only: with ImportOAEPSHA256 the material, and
+// with ImportKeyWrapSHA256 the AES key that it is wrapped under, is for a moment in
+// this process, and wiped at once. So is HMAC_224 material, since nothing else
+// tells 28 bytes from 29 to 32. So is the private key of every pair, since a token
+// takes what contradicts itself as well, each another part of it: nobody could
+// tell which key it is then, nor whether another token will take it.
 func (v *Vault) ImportEncrypted(ctx context.Context, id string, spec Spec, wrapping Material, algorithm ImportAlgorithm, encrypted []byte) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
@@ -89,31 +88,38 @@ func (t *transport) split(encrypted []byte) error {
 	t.block = own
 	if t.twoSteps {
 		if len(own) <= size {
-			return fmt.Errorf("%w: it has %d bytes: %d are the AES key and the material follows", ErrInvalidMaterial, len(own), size)
+			return fmt.Errorf("%w: it has %d bytes: %d are the AES key and the material follows", ErrInvalidCiphertext, len(own), size)
 		}
 		t.block, t.rest = own[:size:size], own[size:]
 		if len(t.rest) < 16 || len(t.rest)%8 != 0 {
-			return fmt.Errorf("%w: %d bytes behind the AES key are no wrapped key", ErrInvalidMaterial, len(t.rest))
+			return fmt.Errorf("%w: %d bytes behind the AES key are no wrapped key", ErrInvalidCiphertext, len(t.rest))
 		}
 	}
-	return asMaterial(t.material.checkCiphertext(t.shape, t.block))
-}
-
-// asMaterial says of a wrong ciphertext that it is wrong key material.
-func asMaterial(err error) error {
-	if errors.Is(err, ErrInvalidCiphertext) {
-		return fmt.Errorf("%w: %v", ErrInvalidMaterial, err)
-	}
-	return err
+	return t.material.checkCiphertext(t.shape, t.block)
 }
 
 func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
 	if s.unwrappable() && (t.twoSteps || t.hash == crypto.SHA1) {
-		return v.unwrapTransported(ctx, id, spec, s, t)
+		return v.unwrapTransported(ctx, id, spec, s, t, nil)
 	}
+	value, err := v.openTransport(ctx, s, t)
+	if err != nil {
+		return Material{}, err
+	}
+	m, err := v.importParsed(ctx, id, spec, s, value)
+	if t.twoSteps && isCode(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		// Some tokens, as in the mode for FIPS 140, take no private key but one that
+		// they have decrypted themselves.
+		return v.unwrapTransported(ctx, id, spec, s, t, value.public)
+	}
+	return m, err
+}
+
+// openTransport decrypts key material in this process and reads it.
+func (v *Vault) openTransport(ctx context.Context, s shape, t transport) (parsed, error) {
 	material, err := v.DecryptOAEP(ctx, t.material, t.hash, t.block)
 	if err != nil {
-		return Material{}, asMaterial(err)
+		return parsed{}, err
 	}
 	defer func() { clear(material) }()
 	if t.twoSteps {
@@ -121,24 +127,23 @@ func (v *Vault) importTransported(ctx context.Context, id string, spec Spec, s s
 		material, err = unwrapKWP(key, t.rest)
 		clear(key)
 		if err != nil {
-			return Material{}, err
+			return parsed{}, err
 		}
 	}
-	return v.Import(ctx, id, spec, material)
+	return s.parse(material)
 }
 
 // unwrappable reports whether material of this shape can be decrypted in the
 // token and still be checked, see ImportEncrypted.
-func (s shape) unwrappable() bool {
-	return s.family != familyEdwards && (s.family != familyHMAC || s.bytes%8 == 0)
-}
+func (s shape) unwrappable() bool { return s.secret() && s.bytes%8 == 0 }
 
-// unwrapTransported decrypts material in the token and wraps it there.
-func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s shape, t transport) (Material, error) {
+// unwrapTransported decrypts material in the token and wraps it there. public is
+// the public key of a pair.
+func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s shape, t transport, public []byte) (Material, error) {
 	var out Material
 	err := v.use(ctx, t.material, t.shape, func() keyCall {
 		return keyCall{run: func(w *worker, h pkcs11.ObjectHandle) error {
-			m, err := v.wrapOnce(w, spec, s, func(w *worker) (product, error) { return v.unwrapTransport(w, s, t, h) })
+			m, err := v.wrapOnce(w, spec, s, func(w *worker) (product, error) { return v.unwrapTransport(w, s, t, h, public) })
 			if err == nil {
 				m.ID = id
 				out = m
@@ -153,8 +158,9 @@ func (v *Vault) unwrapTransported(ctx context.Context, id string, spec Spec, s s
 }
 
 // unwrapTransport makes a session object of encrypted material.
-func (v *Vault) unwrapTransport(w *worker, s shape, t transport, rsaKey pkcs11.ObjectHandle) (p product, err error) {
+func (v *Vault) unwrapTransport(w *worker, s shape, t transport, rsaKey pkcs11.ObjectHandle, public []byte) (p product, err error) {
 	template := s.template(storage{extractable: true})
+	p.public = public
 	if !t.twoSteps {
 		p.handle, err = w.t.module.ctx.UnwrapKey(w.session, oaepSHA1(), rsaKey, t.block, template)
 	} else {
@@ -167,15 +173,28 @@ func (v *Vault) unwrapTransport(w *worker, s shape, t transport, rsaKey pkcs11.O
 			return p, errors.Join(err, destroyed)
 		}
 	}
-	if isHandleGone(err) {
-		return p, w.fail("C_UnwrapKey", err)
-	} else if err != nil {
-		return p, w.refused("C_UnwrapKey", err)
+	if err != nil {
+		return p, w.refusedTransport(err)
 	}
-	if p.public, err = v.inspect(w, s, p.handle); err != nil {
+	if s.secret() {
+		err = v.checkLength(w, s, p.handle)
+	}
+	if err != nil {
 		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
 	}
 	return p, err
+}
+
+// refusedTransport tells what does not decrypt from a sick token and from a key that
+// is gone.
+func (w *worker) refusedTransport(err error) error {
+	if isHandleGone(err) {
+		return w.fail("C_UnwrapKey", err)
+	}
+	if err = w.refused("C_UnwrapKey", err); errors.Is(err, ErrInvalidMaterial) {
+		return fmt.Errorf("%w: %v", ErrInvalidCiphertext, err)
+	}
+	return err
 }
 
 // transportKey makes a session object of the AES key in an RSA block.
@@ -185,51 +204,21 @@ func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.O
 	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true))
 	if t.hash == crypto.SHA1 {
 		h, err := ctx.UnwrapKey(w.session, oaepSHA1(), rsaKey, t.block, template)
-		switch {
-		case isHandleGone(err):
-			err = w.fail("C_UnwrapKey", err)
-		case err != nil:
-			err = w.refused("C_UnwrapKey", err)
+		if err != nil {
+			err = w.refusedTransport(err)
 		}
 		return h, err
 	}
 	key, err := w.decryptOAEP(rsaKey, t.hash, t.block)
 	if err != nil {
-		return 0, asMaterial(err)
+		return 0, err
 	}
 	defer clear(key)
 	if n := len(key); n != 16 && n != 24 && n != 32 {
-		return 0, fmt.Errorf("%w: it is wrapped under an AES key of %d bytes", ErrInvalidMaterial, n)
+		return 0, fmt.Errorf("%w: it is wrapped under an AES key of %d bytes", ErrInvalidCiphertext, n)
 	}
 	h, err := ctx.CreateObject(w.session, append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE, key)))
 	return h, w.fail("C_CreateObject", err)
-}
-
-// inspect checks what was unwrapped without having been seen, and returns the
-// public key of a pair.
-func (v *Vault) inspect(w *worker, s shape, h pkcs11.ObjectHandle) ([]byte, error) {
-	switch s.family {
-	case familyAES, familyHMAC:
-		return nil, v.checkLength(w, s, h)
-	case familyEC, familyEdwards:
-		return w.findPublic(s, h)
-	case familyRSA:
-	}
-	values, err := w.values(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
-	if err != nil {
-		return nil, err
-	}
-	key, err := rsaPublic(values[0], values[1])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidMaterial, err)
-	}
-	if key.N.BitLen() != 8*s.bytes {
-		return nil, fmt.Errorf("%w: its modulus has %d bits instead of %d", ErrMaterialSpec, key.N.BitLen(), 8*s.bytes)
-	}
-	if err := w.provePair(s, h, key); err != nil {
-		return nil, err
-	}
-	return encodeRSA(values[0], values[1])
 }
 
 // checkLength checks how long a secret key is. SoftHSM2 does not tell
@@ -248,7 +237,7 @@ func (v *Vault) checkLength(w *worker, s shape, h pkcs11.ObjectHandle) error {
 		}
 	}
 	if size != uint64(s.bytes) {
-		return fmt.Errorf("%w: it has %d bytes instead of %d", ErrMaterialSpec, size, s.bytes)
+		return otherMaterial("it has %d bytes instead of %d", size, s.bytes)
 	}
 	return nil
 }
@@ -256,7 +245,7 @@ func (v *Vault) checkLength(w *worker, s shape, h pkcs11.ObjectHandle) error {
 func (v *Vault) paddedLength(w *worker, s shape, h pkcs11.ObjectHandle) (uint64, error) {
 	_, err := w.digest(s, "", product{handle: h})
 	if isCode(err, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_MECHANISM_INVALID) {
-		return 0, fmt.Errorf("%w: its length is not %d bytes", ErrMaterialSpec, s.bytes)
+		return 0, otherMaterial("its length is not %d bytes", s.bytes)
 	} else if err != nil {
 		return 0, err
 	}
@@ -266,23 +255,4 @@ func (v *Vault) paddedLength(w *worker, s shape, h pkcs11.ObjectHandle) (uint64,
 	}
 	wrapped, err := w.t.module.ctx.WrapKey(w.session, keyWrap(), root.handle, h)
 	return uint64(max(len(wrapped)-8, 0)), w.fail("C_WrapKey", err)
-}
-
-// provePair has an RSA private key sign something: nobody has seen whether its
-// numbers fit together.
-func (w *worker) provePair(s shape, h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	digest := make([]byte, crypto.SHA256.Size())
-	_, _ = rand.Read(digest) // never fails
-	input, mechanism, err := s.signing(SignPKCS1v15, crypto.SHA256, digest)
-	if err != nil {
-		return err
-	}
-	signature, err := w.sign(h, mechanism, input)
-	if err != nil {
-		return w.refused("C_Sign", err)
-	}
-	if rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature) != nil {
-		return fmt.Errorf("%w: its numbers are not those of an RSA key", ErrInvalidMaterial)
-	}
-	return nil
 }

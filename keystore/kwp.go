@@ -17,10 +17,10 @@ const kwpPrefix = 0xa65959a6
 func unwrapKWP(key, wrapped []byte) ([]byte, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it is wrapped under an AES key of %d bytes", ErrInvalidMaterial, len(key))
+		return nil, fmt.Errorf("%w: it is wrapped under an AES key of %d bytes", ErrInvalidCiphertext, len(key))
 	}
 	if len(wrapped) < aes.BlockSize || len(wrapped)%8 != 0 {
-		return nil, fmt.Errorf("%w: %d bytes are no wrapped key", ErrInvalidMaterial, len(wrapped))
+		return nil, fmt.Errorf("%w: %d bytes are no wrapped key", ErrInvalidCiphertext, len(wrapped))
 	}
 	own := bytes.Clone(wrapped)
 	if len(own) == aes.BlockSize {
@@ -33,7 +33,7 @@ func unwrapKWP(key, wrapped []byte) ([]byte, error) {
 	right := subtle.ConstantTimeEq(int32(binary.BigEndian.Uint32(head)^kwpPrefix), 0)
 	if right != 1 || size > room || size <= room-8 || !isZero(body[size:]) {
 		clear(own)
-		return nil, fmt.Errorf("%w: it is not wrapped under the AES key that came with it", ErrInvalidMaterial)
+		return nil, fmt.Errorf("%w: it is not wrapped under the AES key that came with it", ErrInvalidCiphertext)
 	}
 	return body[:size], nil
 }

@@ -24,6 +24,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -377,6 +378,28 @@ func TestImportEncrypted(t *testing.T) {
 	}
 }
 
+// A token that takes no private key from outside has one unwrapped, once its parts
+// were looked at.
+func TestImportWhereTheTokenDecryptsItself(t *testing.T) {
+	module := tokentest.NewFaulty(t)
+	v := openVault(t, tokentest.Open(t, &modules, tokentest.Options(module.Token(t, &modules))))
+	wrapping := material(t, v, "wrapping", keystore.SpecRSA2048)
+	key := publicKey(t, &wrapping).(*rsa.PublicKey)
+	private := rsaKey(t, 2048)
+	for name, code := range map[string]string{"CKR_ACTION_PROHIBITED": "0x1b", "CKR_TEMPLATE_INCONSISTENT": "0xd1"} {
+		module.Set(t, "fail C_CreateObject "+code)
+		m, err := v.ImportEncrypted(patient(t), "rsa", keystore.SpecRSA2048, wrapping, keystore.ImportKeyWrapSHA1, encryptFor(t, key, keystore.ImportKeyWrapSHA1, pkcs8(t, private)))
+		if err != nil || !bytes.Equal(m.Public, spki(t, private.Public())) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		useRSA(t, v, &m)
+		bad := brokenRSA(t)
+		if _, err := v.ImportEncrypted(patient(t), "bad", keystore.SpecRSA2048, wrapping, keystore.ImportKeyWrapSHA1, encryptFor(t, key, keystore.ImportKeyWrapSHA1, bad)); !errors.Is(err, keystore.ErrInvalidMaterial) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What is encrypted wrongly, or is not what it should be, is told apart from a
 // sick token, and nothing is left of it.
 func TestImportEncryptedRefuses(t *testing.T) {
@@ -397,25 +420,24 @@ func TestImportEncryptedRefuses(t *testing.T) {
 		good := encryptFor(t, key, algorithm, secret)
 		for i, other := range importAlgorithms {
 			if other != algorithm {
-				try("encrypted otherwise", keystore.SpecAES256, importAlgorithms[i], good, keystore.ErrInvalidMaterial)
+				try("encrypted otherwise", keystore.SpecAES256, importAlgorithms[i], good, keystore.ErrInvalidCiphertext)
 			}
 		}
 		for _, at := range []int{0, 100, 255, len(good) - 1} {
 			flipped := bytes.Clone(good)
 			flipped[at] ^= 1
-			try("flipped", keystore.SpecAES256, algorithm, flipped, keystore.ErrInvalidMaterial)
+			try("flipped", keystore.SpecAES256, algorithm, flipped, keystore.ErrInvalidCiphertext)
 		}
 		for name, bad := range map[string][]byte{
 			"nil": nil, "short": good[1:], "truncated": good[:len(good)-1], "long": append(bytes.Clone(good), 0), "zeros": make([]byte, len(good)),
 			"ones": bytes.Repeat([]byte{0xff}, len(good)),
 		} {
-			try(name, keystore.SpecAES256, algorithm, bad, keystore.ErrInvalidMaterial)
+			try(name, keystore.SpecAES256, algorithm, bad, keystore.ErrInvalidCiphertext)
 		}
 		for _, size := range []int{1, 8, 16, 24, 31, 33, 64} {
 			other := encryptFor(t, key, algorithm, bytes.Repeat([]byte{1}, size))
 			for _, spec := range []keystore.Spec{keystore.SpecAES256, keystore.SpecHMAC224, keystore.SpecHMAC256, keystore.SpecHMAC384} {
-				// Whether the token takes a key of this length at all is its own affair.
-				try("of another length", spec, algorithm, other, keystore.ErrMaterialSpec, keystore.ErrInvalidMaterial)
+				try("of another length", spec, algorithm, other, keystore.ErrMaterialSpec)
 			}
 		}
 		try("HMAC of another length", keystore.SpecHMAC384, algorithm, good, keystore.ErrMaterialSpec)

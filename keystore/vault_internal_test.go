@@ -35,16 +35,16 @@ func TestUnwrapKWP(t *testing.T) {
 		for i := range good {
 			bad := bytes.Clone(good)
 			bad[i] ^= 0x80
-			if got, err := unwrapKWP(key, bad); !errors.Is(err, ErrInvalidMaterial) || got != nil {
+			if got, err := unwrapKWP(key, bad); !errors.Is(err, ErrInvalidCiphertext) || got != nil {
 				t.Errorf("byte %d: %x, %v", i, got, err)
 			}
 		}
 		for _, bad := range [][]byte{nil, good[:8], good[1:], append(bytes.Clone(good), make([]byte, 8)...)} {
-			if got, err := unwrapKWP(key, bad); !errors.Is(err, ErrInvalidMaterial) {
+			if got, err := unwrapKWP(key, bad); !errors.Is(err, ErrInvalidCiphertext) {
 				t.Errorf("%d bytes: %x, %v", len(bad), got, err)
 			}
 		}
-		if _, err := unwrapKWP(key[1:], good); !errors.Is(err, ErrInvalidMaterial) {
+		if _, err := unwrapKWP(key[1:], good); !errors.Is(err, ErrInvalidCiphertext) {
 			t.Errorf("short key: %v", err)
 		}
 	}
@@ -142,6 +142,14 @@ func shapes() []shape {
 	return all
 }
 
+const (
+	// RFC 8410, section 10.3: version 2, with attributes and the public key.
+	ed25519V2 = "3072020101300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842a01f301d060a2a864886f70d01090914310f0c0d437572646c6520436861697273812100" +
+		"19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
+	// The key of RFC 6979, appendix A.2.5, whose curve is named twice.
+	p256Twice = "304d020100301306072a8648ce3d020106082a8648ce3d030107043330310201010420c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721a00a06082a8648ce3d030107"
+)
+
 // Whatever is parsed as a private key has its public key, and what encodes it is
 // parsed as the same.
 func FuzzParsePrivateKey(f *testing.F) {
@@ -150,6 +158,8 @@ func FuzzParsePrivateKey(f *testing.F) {
 			f.Add(pair.private)
 		}
 	}
+	f.Add(bytesOf(f, ed25519V2))
+	f.Add(bytesOf(f, p256Twice))
 	f.Fuzz(func(t *testing.T, der []byte) {
 		for _, s := range shapes() {
 			p, err := s.parse(der)
@@ -160,8 +170,13 @@ func FuzzParsePrivateKey(f *testing.F) {
 				continue
 			}
 			if s.family == familyRSA {
-				if _, err := decodeRSA(p.public); err != nil {
-					t.Error(err)
+				public, err := decodeRSA(p.public)
+				if err != nil {
+					t.Fatal(err)
+				}
+				number := func(i int) *big.Int { return new(big.Int).SetBytes(p.attributes[i].Value) }
+				if new(big.Int).Mul(number(3), number(4)).Cmp(public.N) != 0 {
+					t.Error("the primes are not those of the modulus")
 				}
 				continue
 			}
@@ -179,6 +194,27 @@ func FuzzParsePrivateKey(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Both samples of the fuzz target above are taken, the key of RFC 8410 with its
+// public key.
+func TestParsePrivateKeyForms(t *testing.T) {
+	for _, c := range []struct {
+		spec      Spec
+		der, want string
+	}{
+		{SpecEd25519, ed25519V2, "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"},
+		{SpecP256, p256Twice, "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"},
+	} {
+		s, err := c.spec.shape()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.parse(bytesOf(t, c.der))
+		if err != nil || !bytes.HasSuffix(p.public, bytesOf(t, c.want)) {
+			t.Errorf("%s: %x, %v", c.spec, p.public, err)
+		}
+	}
 }
 
 // Whatever is taken for a peer's key is on the curve and encodes to itself.

@@ -7,6 +7,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -120,13 +123,44 @@ func (s *suite) importedRotation() {
 }
 
 // importedRSA signs by PKCS #1 v1.5, which is deterministic, as the standard
-// library does with the same key.
+// library does with the same key, also where the file has its modulus and exponents
+// alone.
 func (s *suite) importedRSA() {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		s.Fatal(err)
 	}
-	id := s.importKey(types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, pkcs8(s, private))
+	s.signsAs(s.importKey(types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, pkcs8(s, private)), private)
+	s.signsAs(s.importKey(types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, withoutPrimes(s, private)), private)
+}
+
+// withoutPrimes is PKCS #8 with zeros for the primes and what follows them.
+func withoutPrimes(s *suite, key *rsa.PrivateKey) []byte {
+	s.Helper()
+	zero := new(big.Int)
+	inner, err := asn1.Marshal(struct {
+		Version                   int
+		N                         *big.Int
+		E                         int
+		D, P, Q, Dp, Dq, Inverted *big.Int
+	}{0, key.N, key.E, key.D, zero, zero, zero, zero, zero})
+	if err != nil {
+		s.Fatal(err)
+	}
+	der, err := asn1.Marshal(struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}{0, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue}, inner})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return der
+}
+
+// signsAs compares the signatures of an imported key with those of its material.
+func (s *suite) signsAs(id *string, private *rsa.PrivateKey) {
+	s.Helper()
 	s.checkMembers(s.describe(id), common+" CustomerMasterKeySpec SigningAlgorithms ExpirationModel")
 	message := []byte("message")
 	for _, a := range []types.SigningAlgorithmSpec{
