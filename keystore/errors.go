@@ -36,9 +36,14 @@ var (
 	// ErrPINIncorrect: the token refused the PIN. It is not tried again, since
 	// tokens lock themselves after a few wrong PINs.
 	ErrPINIncorrect = errors.New("PIN is incorrect")
-	// ErrPINLocked: the token has locked the PIN after too many wrong ones. It
-	// comes together with ErrPINIncorrect.
-	ErrPINLocked = errors.New("PIN is locked")
+	// ErrPINLocked: the token has locked the PIN after too many wrong ones.
+	ErrPINLocked error = pinTrouble("PIN is locked")
+	// ErrPINExpired: the token wants another PIN to be set.
+	ErrPINExpired error = pinTrouble("PIN has expired")
+	// ErrPINLastTry: the token would lock the PIN if the next one were wrong.
+	ErrPINLastTry error = pinTrouble("the next wrong PIN would lock the token")
+	// ErrPINUnchanged: the token has refused the very same PIN before.
+	ErrPINUnchanged error = pinTrouble("PIN is the one that the token has refused before")
 	// ErrLoggedIn: somebody else in this process is logged in to the token, so
 	// that nothing proves the PIN (see Options.ProvePIN).
 	ErrLoggedIn = errors.New("this process is logged in to the token already")
@@ -67,6 +72,15 @@ var (
 	// private key that it is to be used with.
 	ErrInvalidPublicKey = errors.New("invalid public key")
 )
+
+// pinTrouble is why a PIN is of no use, or not tried. To errors.Is each one is
+// ErrPINIncorrect, too: nobody is to try again.
+type pinTrouble string
+
+func (p pinTrouble) Error() string { return string(p) }
+
+// Is reports whether target is ErrPINIncorrect.
+func (p pinTrouble) Is(target error) bool { return target == ErrPINIncorrect }
 
 // TokenError is a PKCS#11 call that failed for a reason that lies in the token,
 // its module or the way to it, not in the caller's input.

@@ -445,7 +445,7 @@ func (w *worker) findKeys(label string) ([]pkcs11.ObjectHandle, error) {
 
 // checkLogin fails as a lost session does unless the user is logged in.
 func (w *worker) checkLogin() error {
-	if !w.t.info.loginRequired {
+	if !w.t.info.loginRequired() {
 		return nil
 	}
 	si, err := w.t.module.ctx.GetSessionInfo(w.session)

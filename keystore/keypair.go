@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"crypto"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -119,6 +120,10 @@ func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Co
 	if err != nil {
 		return nil, err
 	}
+	note, err := ms.permitPIN(u, secret)
+	if err != nil {
+		return nil, fmt.Errorf("open the token of %s: %w", u, err)
+	}
 	config := &crypto11.Config{Path: path, Pin: secret, MaxSessions: 8}
 	switch {
 	case u.SlotID != nil:
@@ -130,12 +135,49 @@ func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Co
 		config.TokenLabel = u.Token
 	}
 	c, err := crypto11.Configure(config)
-	if err != nil && ms.loaded(path) {
+	noteErr := note(err) // that it fails is told with the other
+	if why := pinRefusal(err); why != nil {
+		return nil, errors.Join(fmt.Errorf("open the token of %s: %w", u, why), noteErr)
+	} else if err != nil && ms.loaded(path) {
 		return nil, fmt.Errorf("open the token of %s: a key pair in a token must be configured when the process starts: restart it (%w)", u, err)
 	} else if err != nil {
 		return nil, fmt.Errorf("open the token of %s: %w", u, err)
 	}
 	return c, nil
+}
+
+// permitPIN looks whether the PIN of the token that crypto11 is about to open may be
+// tried, and returns what is to be told how the login ended.
+func (ms *Modules) permitPIN(u URI, pin string) (note func(error) error, err error) {
+	m, err := ms.acquire(context.Background(), u.ModulePath)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ms.release(m)) }()
+	m.calls.RLock()
+	info, err := m.find(u)
+	m.calls.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	tries := pinTries{refusedPINs{ms.RefusedPINs}, info}
+	digest := func(salt []byte) ([]byte, error) {
+		return cryptoki.DigestPIN(func() (string, error) { return pin, nil }, salt)
+	}
+	salt, err := tries.permit(digest)
+	if err != nil {
+		return nil, err
+	}
+	return func(answer error) error {
+		if answer == nil || len(salt) == 0 || !cryptoki.RefusesPIN(answer) {
+			return tries.note(nil, nil, answer)
+		}
+		refused, err := digest(salt)
+		if err != nil {
+			return err
+		}
+		return tries.note(salt, refused, answer)
+	}, nil
 }
 
 func optional(s string) []byte {

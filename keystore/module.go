@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ type Modules struct {
 	// and ModuleProcess. The name of the token becomes its last argument. Nil: no
 	// module can be isolated.
 	Command []string
+	// RefusedPINs is the path of the file in which to remember the PINs that tokens
+	// have refused; empty: they are not.
+	RefusedPINs string
 
 	mu    sync.Mutex               // held by nobody who calls a module, since that may hang
 	open  map[string]*module       // by resolved path; guarded by mu
@@ -261,8 +265,12 @@ type TokenInfo struct {
 	PINLocked    bool   `json:"userPinLocked"`
 	MaxSessions  uint   `json:"maxSessions"` // 0: the token does not say or has no limit
 
-	loginRequired bool
+	flags          uint
+	minPIN, maxPIN uint // in bytes
 }
+
+// loginRequired reports whether the token wants a login.
+func (i TokenInfo) loginRequired() bool { return i.flags&pkcs11.CKF_LOGIN_REQUIRED != 0 }
 
 // Tokens lists the tokens that the module at path shows. Of tokens that do not
 // describe themselves the error tells; the others are listed all the same.
@@ -305,23 +313,26 @@ func (m *module) tokens() ([]TokenInfo, error) {
 const mostSessions = 1 << 20
 
 func tokenInfo(slot uint, ti pkcs11.TokenInfo) TokenInfo {
+	initialized := ti.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0
 	limit := ti.MaxSessionCount
 	if limit > mostSessions {
 		limit = 0
 	}
 	return TokenInfo{
-		Slot:          slot,
-		Label:         trim(ti.Label),
-		Manufacturer:  trim(ti.ManufacturerID),
-		Model:         trim(ti.Model),
-		Serial:        trim(ti.SerialNumber),
-		Hardware:      fmt.Sprintf("%d.%d", ti.HardwareVersion.Major, ti.HardwareVersion.Minor),
-		Firmware:      fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
-		Initialized:   ti.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0,
-		PINSet:        ti.Flags&pkcs11.CKF_USER_PIN_INITIALIZED != 0,
-		PINLocked:     ti.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0,
-		MaxSessions:   limit,
-		loginRequired: ti.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0,
+		Slot:         slot,
+		Label:        trim(ti.Label),
+		Manufacturer: trim(ti.ManufacturerID),
+		Model:        trim(ti.Model),
+		Serial:       trim(ti.SerialNumber),
+		Hardware:     fmt.Sprintf("%d.%d", ti.HardwareVersion.Major, ti.HardwareVersion.Minor),
+		Firmware:     fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
+		Initialized:  initialized,
+		PINSet:       ti.Flags&pkcs11.CKF_USER_PIN_INITIALIZED != 0,
+		PINLocked:    initialized && ti.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0, // SoftHSM2 says so of empty ones
+		MaxSessions:  limit,
+		flags:        ti.Flags,
+		minPIN:       ti.MinPinLen,
+		maxPIN:       ti.MaxPinLen,
 	}
 }
 
@@ -375,42 +386,71 @@ func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo
 	m.calls.RLock()
 	defer m.calls.RUnlock()
 	infos, err := m.tokens()
-	var free *TokenInfo
-	for _, ti := range infos {
-		if ti.Initialized && ti.Label == label && !ti.PINSet {
-			err := m.initPIN(ti.Slot, soPIN, userPIN)
-			if isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID) {
-				err = fmt.Errorf("a token labelled %s is there already, without a user PIN and with another security officer's PIN (%w). If a process was killed while it made this token, "+
-					"nothing was ever done with it: delete it ('softhsm2-util --delete-token --serial %s') and try again", printable(label), err, ti.Serial)
-			}
-			if err != nil {
-				return info, err
-			}
-			return m.find(URI{Token: label})
-		}
-		if ti.Initialized && ti.Label == label {
+	empty := -1
+	for i, ti := range infos {
+		switch {
+		case ti.Initialized && ti.Label == label && !ti.PINSet:
+			return m.finishToken(ti, label, soPIN, userPIN)
+		case ti.Initialized && ti.Label == label:
 			return info, fmt.Errorf("a token labelled %s is there already, with serial %s", printable(label), ti.Serial)
-		}
-		if !ti.Initialized && free == nil {
-			free = &ti
+		case !ti.Initialized && empty < 0:
+			empty = i
 		}
 	}
-	if free == nil {
+	if empty < 0 {
 		return info, errors.Join(fmt.Errorf("%s shows no uninitialized token", path), err)
 	}
-	if err := m.initSlot(free.Slot, label, soPIN, userPIN); err != nil {
+	if err := m.initSlot(infos[empty], label, soPIN, userPIN); err != nil {
 		return info, err
 	}
 	return m.find(URI{Token: label})
 }
 
-// initSlot initializes the token in slot and sets its user PIN. SoftHSM2 moves
-// the token to another slot afterwards.
-func (m *module) initSlot(slot uint, label, soPIN, userPIN string) (err error) {
-	if err := m.ctx.InitToken(slot, soPIN, label); err != nil {
-		return fmt.Errorf("initialize the token in slot %d: %w", slot, err)
+// finishToken sets the user PIN of a token of the label that has none yet.
+func (m *module) finishToken(ti TokenInfo, label, soPIN, userPIN string) (TokenInfo, error) {
+	err := ti.permitInit(soPIN, userPIN)
+	if err == nil {
+		err = m.initPIN(ti.Slot, soPIN, userPIN)
 	}
-	return m.initPIN(slot, soPIN, userPIN)
+	if isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID) {
+		err = fmt.Errorf("a token labelled %s is there already, without a user PIN and with another security officer's PIN (%w). If a process was killed while it made this token, "+
+			"nothing was ever done with it: delete it ('softhsm2-util --delete-token --serial %s') and try again", printable(label), err, ti.Serial)
+	}
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	return m.find(URI{Token: label})
+}
+
+// permitInit returns an error if the token cannot be initialized with the PINs, or
+// should not be asked to.
+func (i TokenInfo) permitInit(soPIN, userPIN string) error {
+	if err := i.checkPINLength("security officer's PIN", soPIN); err != nil {
+		return err
+	}
+	if err := i.checkPINLength("user PIN", userPIN); err != nil {
+		return err
+	}
+	if err := i.permitOfficer(); err != nil {
+		return fmt.Errorf("initialize the token in slot %d: %w", i.Slot, err)
+	}
+	return nil
+}
+
+// initSlot initializes a token and sets its user PIN. SoftHSM2 moves the token to
+// another slot afterwards.
+func (m *module) initSlot(ti TokenInfo, label, soPIN, userPIN string) (err error) {
+	if err := ti.permitInit(soPIN, userPIN); err != nil {
+		return err
+	}
+	err = m.ctx.InitToken(ti.Slot, soPIN, label)
+	if why := pinRefusal(err); why != nil {
+		return fmt.Errorf("the token in slot %d does not take the security officer's PIN: %w: one that was initialized before, or is as it came from its maker, "+
+			"wants the PIN that it has (opencryptoki's is 87654321 at first); nothing was changed", ti.Slot, why)
+	} else if err != nil {
+		return fmt.Errorf("initialize the token in slot %d: %w", ti.Slot, err)
+	}
+	return m.initPIN(ti.Slot, soPIN, userPIN)
 }
 
 // initPIN sets the user PIN of the token in a slot.
@@ -420,8 +460,8 @@ func (m *module) initPIN(slot uint, soPIN, userPIN string) (err error) {
 		return fmt.Errorf("open a session with the new token: %w", err)
 	}
 	defer func() { err = errors.Join(err, m.ctx.CloseSession(s)) }()
-	if err := m.ctx.Login(s, pkcs11.CKU_SO, func() (string, error) { return soPIN, nil }); err != nil {
-		return fmt.Errorf("log in to the new token as its security officer: %w", err)
+	if _, err := m.ctx.Login(s, pkcs11.CKU_SO, func() (string, error) { return soPIN, nil }, nil); err != nil {
+		return fmt.Errorf("log in to the new token as its security officer: %w", cmp.Or(pinRefusal(err), err))
 	}
 	if err := m.ctx.InitPIN(s, userPIN); err != nil {
 		return fmt.Errorf("set the user PIN of the new token: %w", err)

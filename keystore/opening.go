@@ -80,8 +80,8 @@ func (t *Token) leaveBehind() {
 	go func() {
 		<-t.life.over
 		t.attempt.returned()
-		if t.login.wrong.Load() && t.late != nil {
-			t.late(fmt.Errorf("token %s: %w", t.name, ErrPINIncorrect))
+		if why := t.login.refused.Load(); why != nil && t.late != nil {
+			t.late(fmt.Errorf("token %s: %w", t.name, *why))
 		}
 	}()
 }

@@ -88,13 +88,6 @@ type lifetime struct {
 	err     error          // of that; valid once over is closed
 }
 
-// loginState keeps concurrent logins and wrong PINs from multiplying.
-type loginState struct {
-	mu    sync.Mutex  // held while somebody logs in, by a call that may hang
-	wrong atomic.Bool // the token has refused the PIN
-	prove bool        // the PIN is still to be proven, see Options.ProvePIN; guarded by mu
-}
-
 // Open opens the token that o.URI names and logs in to it.
 func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if err := o.URI.CheckToken(); err != nil {
@@ -272,60 +265,6 @@ func (t *Token) closeSession(s pkcs11.SessionHandle) error {
 		return nil
 	}
 	return t.callError("C_CloseSession", err)
-}
-
-func (t *Token) ensureLogin(s pkcs11.SessionHandle) error {
-	if !t.info.loginRequired {
-		return nil
-	}
-	t.login.mu.Lock()
-	defer t.login.mu.Unlock()
-	// The session knows better than any flag of ours: another user of the
-	// module in this process may have logged in or out.
-	si, err := t.module.ctx.GetSessionInfo(s)
-	if err != nil {
-		return t.callError("C_GetSessionInfo", err)
-	}
-	if si.State == pkcs11.CKS_RO_USER_FUNCTIONS || si.State == pkcs11.CKS_RW_USER_FUNCTIONS {
-		return t.acceptLogin()
-	}
-	if t.login.wrong.Load() {
-		return fmt.Errorf("token %s: %w: it was refused before and is not tried again", t.name, ErrPINIncorrect)
-	}
-	if t.background.Err() != nil {
-		return t.closedError() // what hung before must not try the PIN when nobody waits for it any more
-	}
-	err = t.module.ctx.Login(s, pkcs11.CKU_USER, t.pin)
-	switch {
-	case err == nil:
-		t.login.prove = false
-		return nil
-	case isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
-		return t.acceptLogin()
-	case isCode(err, pkcs11.CKR_PIN_LOCKED):
-		t.login.wrong.Store(true)
-		return fmt.Errorf("token %s: %w: %w (%w)", t.name, ErrPINIncorrect, ErrPINLocked, err)
-	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
-		t.login.wrong.Store(true)
-		return fmt.Errorf("token %s: %w (%w)", t.name, ErrPINIncorrect, err)
-	}
-	// Also that the PIN could not be read: without it the token cannot serve.
-	return t.callError("C_Login", err)
-}
-
-// RetryPIN permits another login after the token refused the PIN: it has been
-// corrected, or so somebody says who knows that tokens lock themselves.
-func (t *Token) RetryPIN() {
-	t.login.wrong.Store(false)
-}
-
-// acceptLogin accepts a login that somebody else in this process made, unless the
-// PIN is still to be proven. login.mu is held.
-func (t *Token) acceptLogin() error {
-	if t.login.prove {
-		return fmt.Errorf("token %s: %w", t.name, ErrLoggedIn)
-	}
-	return nil
 }
 
 func (t *Token) callError(call string, err error) error {

@@ -159,7 +159,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 	if err != nil {
 		return err
 	}
-	var modules keystore.Modules
+	modules := proxy.NewModules(dir)
 	tokens, err := modules.Tokens(module)
 	if len(tokens) == 0 && err != nil { // one that init was killed in the making of is not in the way
 		return err
@@ -185,7 +185,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 	if err != nil {
 		return err
 	}
-	t, err := keystore.Open(ctx, &modules, options)
+	t, err := keystore.Open(ctx, modules, options)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func withTokens(cmd *cobra.Command, c *config.Config, tokens []*config.Token, ru
 	}
 	log := quietLogger(ctx, cmd.ErrOrStderr())
 	proxy.KeepTokens(log)
-	modules := new(keystore.Modules)
+	modules := proxy.NewModules(c.Dir())
 	open := make([]*keystore.Token, 0, len(tokens))
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

@@ -128,33 +128,44 @@ func (f *requestFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// key returns the URI of the key pair and what gives the PIN of its token.
-func (f *requestFlags) key(cmd *cobra.Command) (keystore.URI, func() (string, error), error) {
+// requestKey is a key pair in a token that is to be made or opened.
+type requestKey struct {
+	modules *keystore.Modules
+	uri     keystore.URI
+	pin     func() (string, error)
+}
+
+// key returns which key pair is meant and what gives the PIN of its token.
+func (f *requestFlags) key(cmd *cobra.Command) (k requestKey, err error) {
 	if f.keyURI != "" {
 		u, err := keystore.ParseURI(f.keyURI)
 		if err != nil {
-			return u, nil, usagef("--key-uri: %w", err)
+			return k, usagef("--key-uri: %w", err)
 		}
-		pin, err := pinFunc(cmd, u.Token, u, func() (string, error) { return u.PIN(f.dirOrHere(), false) })
-		return u, pin, err
+		k.modules, k.uri = new(keystore.Modules), u
+		if f.data != "" || f.config != "" {
+			k.modules = proxy.NewModules(f.dir())
+		}
+		k.pin, err = pinFunc(cmd, u.Token, u, func() (string, error) { return u.PIN(f.dirOrHere(), false) })
+		return k, err
 	}
 	c, t, err := f.choose(f.token)
 	if err != nil {
-		return keystore.URI{}, nil, err
+		return k, err
 	}
 	if err := proxy.SetEnvironment(c); err != nil {
-		return keystore.URI{}, nil, err
+		return k, err
 	}
 	log := quietLogger(cmd.Context(), cmd.ErrOrStderr())
 	proxy.KeepTokens(log)
 	options, err := proxy.TokenOptions(c, t, log)
 	if err != nil {
-		return keystore.URI{}, nil, err
+		return k, err
 	}
-	u := options.URI
-	u.Object = f.object
-	pin, err := pinFunc(cmd, t.Name, options.URI, options.PIN)
-	return u, pin, err
+	k.modules, k.uri = proxy.NewModules(c.Dir()), options.URI
+	k.uri.Object = f.object
+	k.pin, err = pinFunc(cmd, t.Name, options.URI, options.PIN)
+	return k, err
 }
 
 // dirOrHere is where relative paths in --key-uri start.
@@ -167,11 +178,11 @@ func (f *requestFlags) dirOrHere() string {
 
 // request makes or opens the key pair and has it sign the request.
 func (f *requestFlags) request(cmd *cobra.Command) (requestView, error) {
-	u, pin, err := f.key(cmd)
+	k, err := f.key(cmd)
 	if err != nil {
 		return requestView{}, err
 	}
-	text, err := await(cmd.Context(), func() ([]byte, error) { return f.sign(u, pin) })
+	text, err := await(cmd.Context(), func() ([]byte, error) { return f.sign(k) })
 	if errors.Is(err, keystore.ErrKeyExists) {
 		return requestView{}, refusedf("%w: --existing makes a request for it", err)
 	} else if err != nil {
@@ -182,16 +193,15 @@ func (f *requestFlags) request(cmd *cobra.Command) (requestView, error) {
 			return requestView{}, fmt.Errorf("%w; the key pair is in the token: try again with --existing", err)
 		}
 	}
-	return requestView{KeyURI: u.String(), Hosts: f.hosts, File: f.out, Request: string(text)}, nil
+	return requestView{KeyURI: k.uri.String(), Hosts: f.hosts, File: f.out, Request: string(text)}, nil
 }
 
-func (f *requestFlags) sign(u keystore.URI, pin func() (string, error)) (text []byte, err error) {
-	ms := new(keystore.Modules)
+func (f *requestFlags) sign(k requestKey) (text []byte, err error) {
 	var pair *keystore.KeyPair
 	if f.existing {
-		pair, err = ms.OpenKeyPair(u, pin)
+		pair, err = k.modules.OpenKeyPair(k.uri, k.pin)
 	} else {
-		pair, err = ms.GenerateKeyPair(u, pin, keystore.KeyPairKind(f.kind))
+		pair, err = k.modules.GenerateKeyPair(k.uri, k.pin, keystore.KeyPairKind(f.kind))
 	}
 	if err != nil {
 		return nil, err

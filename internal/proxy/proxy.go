@@ -78,7 +78,7 @@ type serviceState struct {
 // every token searched for its keys and probed once.
 func Start(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{
-		log: log, version: version, modules: &keystore.Modules{Command: keystore.ModuleProcess()}, pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
+		log: log, version: version, modules: NewModules(c.Dir()), pairs: keyPairs{}, metrics: telemetry.NewMetrics(version),
 		failed: make(chan error, 1+len(allListeners(c))), config: c, ofXKS: len(c.Listeners),
 		tokens: map[string]*openToken{}, givenUp: map[string]bool{}, limiters: map[string]*storeLimiter{},
 	}

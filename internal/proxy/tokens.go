@@ -4,12 +4,22 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/keystore"
 	"github.com/hyok-kms/hyok/softhsm"
 )
+
+// refusedPINsFile remembers, in the folder of the configuration, which PINs tokens
+// have refused.
+const refusedPINsFile = "refused-pins.json"
+
+// NewModules returns the modules for the tokens of the configuration in a folder.
+func NewModules(dir string) *keystore.Modules {
+	return &keystore.Modules{Command: keystore.ModuleProcess(), RefusedPINs: filepath.Join(dir, refusedPINsFile)}
+}
 
 // SetEnvironment gives the process the environment that modules read when they
 // are loaded. It must come before any token is opened.

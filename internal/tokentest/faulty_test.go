@@ -798,6 +798,8 @@ func TestCheck(t *testing.T) {
 		"tag after":                         "before is expected",
 		"readonly-sessions":                 "refused is expected",
 		"max-sessions":                      "N is missing",
+		"token-flags":                       "FLAGS is missing",
+		"pin-lengths 4":                     "MAX is missing",
 		"max-parallel 1 2":                  "2 is not understood here",
 		strings.Repeat("hang C_Sign\n", 65): "line 65: more than 64 rules",
 		strings.Repeat("identity 1\n", 17):  "more than 16 identities",

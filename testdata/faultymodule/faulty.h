@@ -50,6 +50,7 @@ struct control {
 	struct mechanisms hidden, listed;
 	struct unwrap unwrap_refused;
 	RV badtag, no_token_keys, stale_key;
+	UL token_flags, min_pin, max_pin;
 	UL max_sessions, max_parallel, slot_offset, lose, logout, renumber;
 	struct death dead;
 	RV no_functions;

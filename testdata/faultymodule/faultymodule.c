@@ -159,6 +159,11 @@ RV f_C_GetTokenInfo(UL slot, P info)
 	pthread_mutex_lock(&mu);
 	if (control.max_sessions)
 		((struct token_info *)info)->max_sessions = control.max_sessions;
+	((struct token_info *)info)->flags |= control.token_flags;
+	if (control.max_pin) {
+		((struct token_info *)info)->min_pin = control.min_pin;
+		((struct token_info *)info)->max_pin = control.max_pin;
+	}
 	show_identity(info);
 	pthread_mutex_unlock(&mu);
 	return after(&c, OK);

@@ -56,7 +56,7 @@ static const struct { const char *name; RV code; } codes[] = {
 	{ "CKR_KEY_NOT_WRAPPABLE", 0x69 },
 	{ "CKR_MECHANISM_INVALID", 0x70 }, { "CKR_OBJECT_HANDLE_INVALID", 0x82 },
 	{ "CKR_OPERATION_ACTIVE", 0x90 }, { "CKR_OPERATION_NOT_INITIALIZED", 0x91 },
-	{ "CKR_PIN_INCORRECT", 0xa0 }, { "CKR_PIN_LOCKED", 0xa4 }, { "CKR_SESSION_CLOSED", 0xb0 },
+	{ "CKR_PIN_INCORRECT", 0xa0 }, { "CKR_PIN_EXPIRED", 0xa3 }, { "CKR_PIN_LOCKED", 0xa4 }, { "CKR_SESSION_CLOSED", 0xb0 },
 	{ "CKR_SESSION_COUNT", 0xb1 }, { "CKR_SESSION_HANDLE_INVALID", 0xb3 },
 	{ "CKR_SIGNATURE_INVALID", 0xc0 }, { "CKR_TEMPLATE_INCOMPLETE", 0xd0 }, { "CKR_TEMPLATE_INCONSISTENT", 0xd1 },
 	{ "CKR_TOKEN_NOT_PRESENT", 0xe0 }, { "CKR_TOKEN_NOT_RECOGNIZED", 0xe1 },
@@ -370,6 +370,13 @@ static int read_iv(struct line *l)
 
 static int read_tag(struct line *l) { return choice(l, NULL, "before", &l->to->tag_before); }
 static int read_readonly(struct line *l) { return choice(l, NULL, "refused", &l->to->rw_only); }
+static int read_token_flags(struct line *l) { return number(l, "FLAGS", &l->to->token_flags) && ended(l); }
+
+static int read_pin_lengths(struct line *l)
+{
+	return number(l, "MIN", &l->to->min_pin) && number(l, "MAX", &l->to->max_pin) && ended(l);
+}
+
 static int read_max_sessions(struct line *l) { return number(l, "N", &l->to->max_sessions) && ended(l); }
 static int read_max_parallel(struct line *l) { return number(l, "N", &l->to->max_parallel) && ended(l); }
 static int read_slot_offset(struct line *l) { return number(l, "N", &l->to->slot_offset) && ended(l); }
@@ -453,6 +460,7 @@ static int read_parameters(struct line *l)
 
 static const struct { const char *name; int (*read)(struct line *); } behaviours[] = {
 	{ "iv", read_iv }, { "tag", read_tag }, { "readonly-sessions", read_readonly },
+	{ "token-flags", read_token_flags }, { "pin-lengths", read_pin_lengths },
 	{ "max-sessions", read_max_sessions }, { "max-parallel", read_max_parallel },
 	{ "no-token-keys", read_no_token_keys }, { "badtag", read_badtag },
 	{ "fail", read_fail }, { "hang", read_hang }, { "delay", read_delay }, { "crash", read_crash },

@@ -16,7 +16,7 @@ struct gcm { BYTE *iv; UL iv_len, iv_bits; BYTE *aad; UL aad_len, tag_bits; };
 struct slot_info { BYTE description[64], manufacturer[32]; UL flags; /* and more */ };
 struct token_info {
 	BYTE label[32], manufacturer[32], model[16], serial[16];
-	UL flags, max_sessions, sessions; /* and more */
+	UL flags, max_sessions, sessions, max_rw_sessions, rw_sessions, max_pin, min_pin; /* and more */
 };
 struct initialize_args { P mutexes[4]; UL flags; char *reserved; };
 struct session_info { UL slot; /* and more */ };

@@ -46,13 +46,19 @@ func (l *local) GetSlotList(tokenPresent bool) ([]uint, error) {
 	return slotList(l.functions, tokenPresent)
 }
 
-func (l *local) Login(s Session, user uint, read PIN) error {
+func (l *local) Login(s Session, user uint, read PIN, salt []byte) (refused []byte, err error) {
 	pin, err := read()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return l.Ctx.Login(s, user, pin)
+	if err = l.Ctx.Login(s, user, pin); len(salt) > 0 && RefusesPIN(err) {
+		// That it cannot be made, for an error of ours, must not hide the refusal.
+		refused, _ = digestPIN(pin, salt)
+	}
+	return refused, err
 }
+
+func (l *local) DigestPIN(read PIN, salt []byte) ([]byte, error) { return DigestPIN(read, salt) }
 
 func (l *local) FindObjects(s Session, t Template) ([]Object, error) {
 	if err := l.FindObjectsInit(s, t); err != nil {

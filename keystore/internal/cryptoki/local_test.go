@@ -47,10 +47,12 @@ func open(t *testing.T) opened {
 	must(t, m.InitToken(slots[len(slots)-1], tokentest.PIN, label))
 	o := opened{m, faulty, openSession(t, m, label)}
 	pin := func() (string, error) { return tokentest.PIN, nil }
-	must(t, m.Login(o.s, pkcs11.CKU_SO, pin))
+	_, err = m.Login(o.s, pkcs11.CKU_SO, pin, nil)
+	must(t, err)
 	must(t, m.InitPIN(o.s, tokentest.PIN))
 	must(t, m.Logout(o.s))
-	must(t, m.Login(o.s, pkcs11.CKU_USER, pin))
+	_, err = m.Login(o.s, pkcs11.CKU_USER, pin, nil)
+	must(t, err)
 	return o
 }
 

@@ -47,8 +47,12 @@ type Module interface {
 	CloseSession(s Session) error
 	GetSessionInfo(s Session) (pkcs11.SessionInfo, error)
 	// Login logs in with a PIN that is read where the module is, if it can be:
-	// an error that is no pkcs11.Error says that it could not be read.
-	Login(s Session, user uint, pin PIN) error
+	// an error that is no pkcs11.Error says that it could not be read. Where the
+	// token says that it is not the right PIN, and there is a salt, refused is the
+	// PIN's digest, see DigestPIN.
+	Login(s Session, user uint, pin PIN, salt []byte) (refused []byte, err error)
+	// DigestPIN is DigestPIN with the user's PIN, read as Login does.
+	DigestPIN(pin PIN, salt []byte) ([]byte, error)
 	Logout(s Session) error
 
 	// FindObjects returns all objects that match (C_FindObjectsInit,

@@ -293,15 +293,28 @@ func TestPIN(t *testing.T) {
 		t.Error("the parent was asked for the PIN")
 		return tokentest.PIN, nil
 	}
-	if err := m.Login(s, pkcs11.CKU_USER, asked); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if err := logIn(m, s, pkcs11.CKU_USER, asked); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("without a PIN: %v", err)
 	}
 	must(t, os.WriteFile(c.PINSource, []byte("wrong"), 0o600))
-	if err := m.Login(s, pkcs11.CKU_USER, asked); !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
+	if err := logIn(m, s, pkcs11.CKU_USER, asked); !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
 		t.Errorf("with a wrong PIN: %v", err)
 	}
+	salt := []byte("salt")
+	refused, err := m.Login(s, pkcs11.CKU_USER, asked, salt)
+	if !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) || len(refused) == 0 {
+		t.Errorf("with a wrong PIN: %x, %v", refused, err)
+	}
+	if digest, err := m.DigestPIN(asked, salt); err != nil || !bytes.Equal(digest, refused) {
+		t.Errorf("the digests of one PIN are %x and %x: %v", digest, refused, err)
+	}
 	must(t, os.WriteFile(c.PINSource, []byte(tokentest.PIN), 0o600))
-	must(t, m.Login(s, pkcs11.CKU_USER, asked))
+	if digest, err := m.DigestPIN(asked, salt); err != nil || bytes.Equal(digest, refused) {
+		t.Errorf("the digests of two PINs are %x and %x: %v", digest, refused, err)
+	}
+	if refused, err := m.Login(s, pkcs11.CKU_USER, asked, salt); err != nil || refused != nil {
+		t.Errorf("with the right PIN: %x, %v", refused, err)
+	}
 }
 
 // prate writes much and ends.

@@ -70,7 +70,7 @@ func newToken(tb testing.TB, m cryptoki.Module) (label string) {
 	label = "token-" + rand.Text()[:12]
 	must(tb, m.InitToken(slots[len(slots)-1], tokentest.PIN, label))
 	s := open(tb, m, slotOf(tb, m, label))
-	must(tb, m.Login(s, pkcs11.CKU_SO, readPIN))
+	must(tb, logIn(m, s, pkcs11.CKU_SO, readPIN))
 	must(tb, m.InitPIN(s, tokentest.PIN))
 	must(tb, m.Logout(s))
 	must(tb, m.CloseSession(s))
@@ -100,11 +100,17 @@ func must(tb testing.TB, err error) {
 	}
 }
 
+// logIn is Login where no digest is wanted.
+func logIn(m cryptoki.Module, s cryptoki.Session, user uint, pin cryptoki.PIN) error {
+	_, err := m.Login(s, user, pin, nil)
+	return err
+}
+
 // login opens a session and logs in.
 func login(tb testing.TB, m cryptoki.Module, slot uint) cryptoki.Session {
 	tb.Helper()
 	s := open(tb, m, slot)
-	must(tb, m.Login(s, pkcs11.CKU_USER, readPIN))
+	must(tb, logIn(m, s, pkcs11.CKU_USER, readPIN))
 	return s
 }
 

@@ -76,17 +76,38 @@ func (c *Client) GetSessionInfo(s cryptoki.Session) (pkcs11.SessionInfo, error) 
 
 // Login is C_Login. The PIN does not pass through this process where the child
 // can read it.
-func (c *Client) Login(s cryptoki.Session, user uint, read cryptoki.PIN) error {
+func (c *Client) Login(s cryptoki.Session, user uint, read cryptoki.PIN, salt []byte) (refused []byte, err error) {
 	if c.config.PINSource != "" && user == pkcs11.CKU_USER {
-		return c.none(request{op: opLoginByChild, numbers: [3]uint{uint(s), user}})
+		return c.login(request{op: opLoginByChild, numbers: [3]uint{uint(s), user}, text: salt})
 	}
 	pin, err := read()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	data := []byte(pin)
 	defer clear(data)
-	return c.none(request{op: opLogin, numbers: [3]uint{uint(s), user}, data: data})
+	return c.login(request{op: opLogin, numbers: [3]uint{uint(s), user}, data: data, text: salt})
+}
+
+// login calls one of the two methods whose reply may be a refusal with its digest.
+func (c *Client) login(q request) (refused []byte, err error) {
+	x, err := c.ask(&q)
+	if err != nil {
+		return nil, err
+	}
+	defer x.release()
+	if len(x.reply.numbers) == 0 {
+		return nil, nil
+	}
+	return bytes.Clone(x.reply.out), pkcs11.Error(x.reply.numbers[0])
+}
+
+// DigestPIN digests the PIN where Login reads it.
+func (c *Client) DigestPIN(read cryptoki.PIN, salt []byte) ([]byte, error) {
+	if c.config.PINSource != "" {
+		return c.bytes(request{op: opDigestPIN, text: salt})
+	}
+	return cryptoki.DigestPIN(read, salt)
 }
 
 // Logout is C_Logout.

@@ -71,12 +71,18 @@ func exercise(t *testing.T, m cryptoki.Module, slot uint) map[string]any {
 	failed("no token", err)
 
 	s := open(t, m, slot)
-	failed("PIN", m.Login(s, pkcs11.CKU_USER, func() (string, error) { return "wrong", nil }))
+	wrong := func() (string, error) { return "wrong", nil }
+	failed("PIN", logIn(m, s, pkcs11.CKU_USER, wrong))
+	refused, err := m.Login(s, pkcs11.CKU_USER, wrong, []byte("salt"))
+	failed("PIN with a digest", err)
+	digest, err := m.DigestPIN(wrong, []byte("salt"))
+	must(t, err)
+	note("digests", [][]byte{refused, digest})
 	unreadable := errors.New("no PIN here")
-	if err := m.Login(s, pkcs11.CKU_USER, func() (string, error) { return "", unreadable }); !errors.Is(err, unreadable) {
+	if err := logIn(m, s, pkcs11.CKU_USER, func() (string, error) { return "", unreadable }); !errors.Is(err, unreadable) {
 		t.Errorf("unreadable PIN: %v", err)
 	}
-	must(t, m.Login(s, pkcs11.CKU_USER, readPIN))
+	must(t, logIn(m, s, pkcs11.CKU_USER, readPIN))
 	state, err := m.GetSessionInfo(s)
 	must(t, err)
 	note("session", state)

@@ -120,6 +120,8 @@ func (s *server) do(q *request, r *reply) error {
 		return err
 	case opInitToken:
 		return m.InitToken(q.numbers[0], string(q.data), string(q.text))
+	case opDigestPIN:
+		return r.bytes(m.DigestPIN(func() (string, error) { return s.readPIN(m.pinSource) }, q.text))
 	case opOpenSession:
 		return r.one(m.OpenSession(q.numbers[0], q.numbers[1]))
 	default:
@@ -140,9 +142,9 @@ func (s *server) doInSession(m *loaded, q *request, r *reply) error {
 		r.numbers = []uint{info.SlotID, info.State, info.Flags, info.DeviceError}
 		return err
 	case opLogin:
-		return m.Login(session, q.numbers[1], func() (string, error) { return string(q.data), nil })
+		return r.login(m.Login(session, q.numbers[1], func() (string, error) { return string(q.data), nil }, q.text))
 	case opLoginByChild:
-		return m.Login(session, q.numbers[1], func() (string, error) { return s.readPIN(m.pinSource) })
+		return r.login(m.Login(session, q.numbers[1], func() (string, error) { return s.readPIN(m.pinSource) }, q.text))
 	case opLogout:
 		return m.Logout(session)
 	case opGenerateRandom:
@@ -201,6 +203,16 @@ func doWithObject(m cryptoki.Module, s cryptoki.Session, q *request, r *reply) (
 func (r *reply) bytes(out []byte, err error) error {
 	r.out = out
 	return err
+}
+
+// login takes what Login returned.
+func (r *reply) login(refused []byte, err error) error {
+	var code pkcs11.Error
+	if len(refused) == 0 || !errors.As(err, &code) {
+		return err
+	}
+	r.numbers, r.out = []uint{uint(code)}, refused
+	return nil
 }
 
 func (r *reply) object(o cryptoki.Object, err error) error {

@@ -33,6 +33,7 @@ const (
 	opGetSessionInfo
 	opLogin        // with a PIN
 	opLoginByChild // with the PIN that the child reads
+	opDigestPIN    // that the child reads
 	opLogout
 	opFindObjects
 	opGetAttributeValue
@@ -57,13 +58,13 @@ type request struct {
 	numbers   [3]uint // handles, slots, flags and lengths in the order of the method
 	mechanism cryptoki.Mechanism
 	data      []byte // what is worked on, or a PIN, or a path
-	text      []byte // a label, or where the PIN is
+	text      []byte // a label, or where the PIN is, or the salt of its digest
 	template  cryptoki.Template
 	private   cryptoki.Template // of GenerateKeyPair
 }
 
 // reply is what a method returned. Where it returned an error, there is nothing
-// else.
+// else; a PIN that is refused with its digest is none, but a number, the code.
 type reply struct {
 	failed   failure
 	numbers  []uint
