@@ -25,10 +25,13 @@ func (c *Client) listAliases(_ context.Context, in *kms.ListAliasesInput) (*kms.
 	}
 	out := &kms.ListAliasesOutput{Aliases: []types.AliasListEntry{}}
 	now := c.engine.now()
+	if c.engine.managedKeys && in.KeyId == nil {
+		items = s.withPredefined(c.caller.Account, c.region)
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out.NextMarker, out.Truncated = scan(p, items, prefix, func(a *alias) bool {
-		if !s.isThere(a.target(), now) {
+		if a.KeyID != "" && !s.isThere(a.target(), now) {
 			return false
 		}
 		out.Aliases = append(out.Aliases, a.entry())
@@ -38,6 +41,9 @@ func (c *Client) listAliases(_ context.Context, in *kms.ListAliasesInput) (*kms.
 }
 
 func (a *alias) entry() types.AliasListEntry {
+	if a.KeyID == "" { // predefined
+		return types.AliasListEntry{AliasArn: aws.String(a.arn()), AliasName: aws.String(a.Name)}
+	}
 	return types.AliasListEntry{
 		AliasArn: aws.String(a.arn()), AliasName: aws.String(a.Name), TargetKeyId: aws.String(a.KeyID),
 		CreationDate: aws.Time(a.Created), LastUpdatedDate: aws.Time(a.Updated),

@@ -136,7 +136,7 @@ func (c *crashChild) open(ctx context.Context) (config engine.Config, err error)
 		clusterID: engine.NewCluster(&modules, cluster, keystore.VaultOptions{Name: clusterVault}, c.plan.Anchor),
 	}
 	config.Store, err = store.OpenSQLite(ctx, c.plan.Path, slog.New(slog.DiscardHandler))
-	config.Now, config.SweepInterval = c.now, 5*time.Millisecond
+	config.Now, config.SweepInterval, config.ManagedKeys = c.now, 5*time.Millisecond, true
 	return config, err
 }
 
@@ -303,8 +303,10 @@ func (w *crashWorker) step(ctx context.Context) error {
 		return w.alias(ctx, k)
 	case what < 85:
 		return w.grant(ctx, k)
-	case what < 92:
+	case what < 90:
 		return w.tag(ctx, k)
+	case what < 94:
+		return w.describeManaged(ctx)
 	}
 	return w.replicate(ctx, k)
 }
@@ -581,6 +583,20 @@ func (w *crashWorker) tag(ctx context.Context, k *crashKey) error {
 	name, value := fmt.Sprint("tag", w.rand.IntN(4)), w.name("value")
 	_, err := w.change(k, crashNote{Do: "tag", Name: name, Text: value}, func(*crashNote) error {
 		_, err := k.client.TagResource(ctx, &kms.TagResourceInput{KeyId: &k.id, Tags: []types.Tag{{TagKey: &name, TagValue: &value}}})
+		return err
+	})
+	return err
+}
+
+// describeManaged describes the alias of an AWS managed key, as others may at the
+// same time, for the first time in one of some Regions.
+func (w *crashWorker) describeManaged(ctx context.Context) error {
+	n := crashNote{Do: "describe managed", Region: fmt.Sprint("zz-managed-", w.rand.IntN(50)), Name: "alias/aws/s3"}
+	_, err := w.change(nil, n, func(n *crashNote) error {
+		out, err := w.client(n.Region).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &n.Name})
+		if err == nil {
+			n.Key = *out.KeyMetadata.KeyId
+		}
 		return err
 	})
 	return err

@@ -17,6 +17,8 @@ type crashLedger struct {
 	t     *testing.T
 	keys  map[string]*crashEntry // by Region and id
 	count map[string]int         // acknowledged changes, by what was done
+	// managed has the ids of AWS managed keys by their Region and alias.
+	managed map[[2]string]string
 }
 
 // crashEntry is what is known of a key.
@@ -42,7 +44,7 @@ type crashEntry struct {
 const usesKept = 40
 
 func newCrashLedger(t *testing.T) *crashLedger {
-	return &crashLedger{t: t, keys: map[string]*crashEntry{}, count: map[string]int{}}
+	return &crashLedger{t: t, keys: map[string]*crashEntry{}, count: map[string]int{}, managed: map[[2]string]string{}}
 }
 
 func (l *crashLedger) entry(region, id string) *crashEntry {
@@ -62,6 +64,11 @@ func (l *crashLedger) enter(n crashNote) {
 	if n.Key == "" {
 		return // the clock, or a key to be made whose name nobody knows yet
 	}
+	if n.Do == "describe managed" {
+		l.enterManaged([2]string{n.Region, n.Name}, n.Key)
+		l.count[n.Do]++
+		return
+	}
 	e := l.entry(n.Region, n.Key)
 	touched := []*crashEntry{e}
 	if n.Do == "replicate" {
@@ -78,6 +85,36 @@ func (l *crashLedger) enter(n crashNote) {
 		l.count[n.Do]++
 		e.created = true
 		e.apply(n, l)
+	}
+}
+
+// enterManaged enters the key that an alias of AWS was seen to name, which is the
+// same for ever.
+func (l *crashLedger) enterManaged(alias [2]string, id string) {
+	l.t.Helper()
+	if known := l.managed[alias]; known != "" && known != id {
+		l.t.Errorf("%s names %s, and named %s", alias, id, known)
+	}
+	l.managed[alias] = id
+}
+
+// checkManaged looks for a second AWS managed key of an alias.
+func (l *crashLedger) checkManaged(p *crashProcess) {
+	l.t.Helper()
+	for alias := range l.managed {
+		c, ctx := p.client(alias[0]), l.t.Context()
+		out, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &alias[1]})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.enterManaged(alias, *out.KeyMetadata.KeyId)
+		keys, err := c.ListKeys(ctx, &kms.ListKeysInput{})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if len(keys.Keys) != 1 {
+			l.t.Errorf("%d keys in the Region of %s, want 1", len(keys.Keys), alias)
+		}
 	}
 }
 
@@ -164,6 +201,7 @@ func (l *crashLedger) check(round int, p *crashProcess) {
 	for _, e := range l.keys {
 		(&crashCheck{t: l.t, round: round, p: p, c: p.client(e.made.Region), e: e}).key()
 	}
+	l.checkManaged(p)
 }
 
 // crashCheck compares one key.

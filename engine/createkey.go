@@ -131,7 +131,10 @@ func checkOrigin(k *key, in *kms.CreateKeyInput) error {
 	return nil
 }
 
-func (c *Client) describeKey(_ context.Context, in *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error) {
+func (c *Client) describeKey(ctx context.Context, in *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error) {
+	if err := c.ensureManaged(ctx, in.KeyId); err != nil {
+		return nil, err
+	}
 	k, err := c.find("DescribeKey", in.KeyId)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,9 @@ type Config struct {
 	// Clusters are the tokens that custom key stores of type AWS_CLOUDHSM can
 	// stand on, by their cluster id.
 	Clusters map[string]Cluster
+	// ManagedKeys has the predefined aliases of AWS managed keys listed, and such a
+	// key made when its alias is described.
+	ManagedKeys bool
 	// Proxies calls XKS proxies; nil: a client that trusts the system's roots.
 	Proxies *http.Client
 	// ProxyTimeout bounds each call of a proxy; 0: the 250 ms of AWS KMS.
@@ -42,13 +45,14 @@ type Config struct {
 // Engine is an embedded KMS: all accounts and Regions on one token. It is safe
 // for concurrent use.
 type Engine struct {
-	store    store.Store
-	token    *keystore.Token
-	vault    *keystore.Vault
-	clusters map[string]Cluster
-	proxies  *http.Client
-	clock    func() time.Time
-	steady   *steadiness // of the clock; nil: it is the owner's
+	store       store.Store
+	token       *keystore.Token
+	vault       *keystore.Vault
+	clusters    map[string]Cluster
+	proxies     *http.Client
+	clock       func() time.Time
+	steady      *steadiness // of the clock; nil: it is the owner's
+	managedKeys bool
 	// proxyTimeout bounds each call of a proxy.
 	proxyTimeout time.Duration
 	log          *slog.Logger
@@ -90,7 +94,7 @@ const openPatience = 10 * time.Second
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
-		proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
+		managedKeys: c.ManagedKeys, proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
 		slow: make(chan struct{}, slowRoom),
 	}
 	if e.proxies == nil {

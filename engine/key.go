@@ -43,6 +43,7 @@ type key struct {
 	Tags     []tag          `json:"t,omitempty"`
 	Rotation rotation       `json:"rot,omitzero"`
 	XksKeyID string         `json:"xks,omitzero"`
+	Managed  string         `json:"mgd,omitzero"` // service that an AWS managed key is for; empty: a customer managed key
 }
 
 // tag is a tag of a key, which has them sorted by their keys.
@@ -175,7 +176,7 @@ func (k *key) metadata(s *state, now time.Time) *types.KeyMetadata {
 		AWSAccountId: aws.String(k.Account), Arn: aws.String(k.arn()), CreationDate: aws.Time(k.Created),
 		//nolint:staticcheck // deprecated, and sent
 		CustomerMasterKeySpec: customerMasterKeySpec(k.Spec), Description: aws.String(k.Description),
-		Enabled: status == types.KeyStateEnabled, KeyId: aws.String(k.ID), KeyManager: types.KeyManagerTypeCustomer,
+		Enabled: status == types.KeyStateEnabled, KeyId: aws.String(k.ID), KeyManager: k.manager(),
 		KeySpec: k.Spec, KeyState: status, KeyUsage: k.Usage, MultiRegion: aws.Bool(k.MultiRegion != nil), Origin: k.Origin,
 	}
 	k.describeAlgorithms(m)
@@ -198,6 +199,13 @@ func (k *key) metadata(s *state, now time.Time) *types.KeyMetadata {
 		}
 	}
 	return m
+}
+
+func (k *key) manager() types.KeyManagerType {
+	if k.Managed != "" {
+		return types.KeyManagerTypeAws
+	}
+	return types.KeyManagerTypeCustomer
 }
 
 // rotates reports whether the key is of a kind whose material can change:

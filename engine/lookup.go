@@ -47,11 +47,14 @@ func (c *Client) findNamed(op string, n keyName) (*key, error) {
 	if k == nil {
 		return nil, notFound("Key '%s' does not exist", resourceARN(n.account, n.region, "key/"+n.id))
 	}
+	if !k.lets(op) {
+		return nil, c.denied(op, keyName{account: k.Account, region: k.Region, id: k.ID})
+	}
 	return k, nil
 }
 
-// denied is the answer to who names a key of another account. Key policies that
-// would allow it are not evaluated.
+// denied is the answer to who names a key of another account, or wants to manage an
+// AWS managed one. Key policies that would allow it are not evaluated.
 func (c *Client) denied(op string, n keyName) error {
 	resource := "key/" + n.id
 	if n.alias != "" {

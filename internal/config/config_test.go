@@ -89,6 +89,7 @@ kms:
   cache: 64
   deadline: 3s
   max_in_flight: 32
+  aws_managed_keys: on-demand
 `
 
 // minimal and minimalKMS have nothing but what is required.
@@ -221,7 +222,7 @@ func TestLoadFull(t *testing.T) {
 				{ID: "cluster-abcdefghijk", Token: "spare", TrustAnchor: in("tls/hsm.crt")},
 				{ID: "cluster-ABCDEFGHIJ234567", Token: "main"},
 			},
-			ProxyCA: in("tls/proxies.crt"), Cache: 64, Deadline: 3 * time.Second, MaxInFlight: 32,
+			ProxyCA: in("tls/proxies.crt"), Cache: 64, Deadline: 3 * time.Second, MaxInFlight: 32, ManagedKeys: true,
 		},
 		Operations: "127.0.0.1:9443",
 		Limits:     Limits{150 * time.Millisecond, 64, 100, time.Minute},

@@ -51,6 +51,7 @@
 //	  cache: 4096                         # 16 to 65536 unwrapped keys kept in the token
 //	  deadline: 5s                        # 100ms to 8s
 //	  max_in_flight: 512                  # 1 to 65536 requests
+//	  aws_managed_keys: off               # off, or on-demand: made when their aliases are described
 //	operations: {address: 127.0.0.1:9443} # optional: health and metrics, plain HTTP
 //	limits:                               # of the XKS proxy; drain of both
 //	  deadline: 200ms                     # 10ms to 10s; AWS KMS gives up after 250 ms

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type KMS struct {
 	Cache          int           // unwrapped keys that are kept in the token
 	Deadline       time.Duration // for one request
 	MaxInFlight    int           // requests
+	ManagedKeys    bool          // AWS managed keys are made when their aliases are described
 }
 
 // Cluster is a token that CreateCustomKeyStore finds as an AWS CloudHSM cluster.
@@ -40,7 +42,7 @@ func (p *parser) kms(v value, c *Config) *KMS {
 	if !v.given() {
 		return nil
 	}
-	m := v.members("token", "data", "vault", "identities", "listeners", "cloudhsm_clusters", "xks_proxies", "cache", "deadline", "max_in_flight")
+	m := v.members("token", "data", "vault", "identities", "listeners", "cloudhsm_clusters", "xks_proxies", "cache", "deadline", "max_in_flight", "aws_managed_keys")
 	for _, name := range []string{"token", "identities", "listeners"} {
 		v.required(m(name))
 	}
@@ -55,7 +57,17 @@ func (p *parser) kms(v value, c *Config) *KMS {
 		Cache:          m("cache").integer(16, 65536, 4096),
 		Deadline:       m("deadline").duration(minKMSDeadline, maxKMSDeadline, 5*time.Second),
 		MaxInFlight:    m("max_in_flight").integer(1, 65536, 512),
+		ManagedKeys:    m("aws_managed_keys").text(checkManagedKeys) == onDemand,
 	}
+}
+
+const onDemand = "on-demand" // of kms.aws_managed_keys
+
+func checkManagedKeys(s string) error {
+	if s != onDemand && s != "off" {
+		return errors.New("must be off or " + onDemand)
+	}
+	return nil
 }
 
 func (p *parser) identitiesFile(v value, c *Config) string {

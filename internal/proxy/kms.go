@@ -99,6 +99,7 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, relo
 	}
 	r.engine, err = engine.Open(ctx, engine.Config{
 		Store: r.store, Token: r.token, Vault: r.vault, Clusters: clusters, Proxies: d.proxies, Logger: p.log,
+		ManagedKeys: c.KMS.ManagedKeys,
 	})
 	if err != nil {
 		return err

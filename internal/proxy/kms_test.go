@@ -99,6 +99,42 @@ func TestKMS(t *testing.T) {
 	}
 }
 
+// The AWS managed keys, where they are configured, as Terraform's provider looks for
+// one: the alias is listed without a key, describing it makes the key, and that
+// outlives the server.
+func TestManagedKeys(t *testing.T) {
+	r := newKMSRig(t)
+	r.configure(kmsConfig + "  aws_managed_keys: on-demand\n")
+	r.start()
+	ctx := patient(t)
+	target := func() string {
+		t.Helper()
+		list, err := r.kms("first", "secret-of-the-first").ListAliases(ctx, &kms.ListAliasesInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list.Aliases {
+			if *a.AliasName == "alias/aws/s3" {
+				return aws.ToString(a.TargetKeyId)
+			}
+		}
+		t.Fatal("the alias is not listed")
+		return ""
+	}
+	if id := target(); id != "" {
+		t.Fatalf("before anybody asked, the alias names %s", id)
+	}
+	out, err := r.kms("first", "secret-of-the-first").DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/aws/s3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.start()
+	if id := target(); id != *out.KeyMetadata.KeyId {
+		t.Errorf("after a restart the alias names %q, not %s", id, *out.KeyMetadata.KeyId)
+	}
+}
+
 // Identities change without a restart; what cannot change is refused and changes
 // nothing.
 func TestReloadKMS(t *testing.T) {
