@@ -81,7 +81,7 @@ func (t *Token) lookAtCopies() {
 	if !t.Available() {
 		return
 	}
-	t.module.calls.RLock()
+	t.module.enter()
 	defer t.module.calls.RUnlock()
 	if t.copies.open && t.copies.epoch != t.sessions.losses.Load() {
 		t.endCopies()

@@ -49,11 +49,16 @@ func (t *Token) leaveSearch() { <-t.gate.passes }
 
 // enterChange waits until nobody else is inside; leaveChange follows.
 func (t *Token) enterChange(ctx context.Context) error {
-	if err := t.pass(ctx, t.gate.changing); err != nil {
+	return t.enterChangeUnless(ctx, t.breaker.opened())
+}
+
+// enterChangeUnless is enterChange until opened is closed.
+func (t *Token) enterChangeUnless(ctx context.Context, opened <-chan struct{}) error {
+	if err := t.passUnless(ctx, t.gate.changing, opened); err != nil {
 		return err
 	}
 	for n := range cap(t.gate.passes) {
-		if err := t.pass(ctx, t.gate.passes); err != nil {
+		if err := t.passUnless(ctx, t.gate.passes, opened); err != nil {
 			t.giveBack(n)
 			return err
 		}
@@ -88,10 +93,15 @@ func (t *Token) giveBack(passes int) {
 }
 
 func (t *Token) pass(ctx context.Context, into chan<- struct{}) error {
+	return t.passUnless(ctx, into, t.breaker.opened())
+}
+
+// passUnless is pass until opened is closed; nil: whatever the breaker does.
+func (t *Token) passUnless(ctx context.Context, into chan<- struct{}, opened <-chan struct{}) error {
 	select {
 	case into <- struct{}{}:
 		return nil
-	case <-t.breaker.opened():
+	case <-opened:
 		return t.refused()
 	case <-t.background.Done():
 		return t.closedError()

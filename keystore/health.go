@@ -89,6 +89,7 @@ func (t *Token) keepHealth(ctx context.Context, interval time.Duration) {
 	defer ticker.Stop()
 	for {
 		t.Probe(ctx)
+		t.lookAtRoots(ctx)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -103,14 +104,28 @@ func (t *Token) Probe(ctx context.Context) Health {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	begin := time.Now()
-	if t.health.key.Load() == nil {
-		if err := t.ensureProbeKey(ctx); err != nil && !t.health.warned.Swap(true) {
-			t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
-		}
-	}
+	t.haveProbeKey(ctx)
 	ready := time.Now() // to find or make the key takes longer than to use it
 	err := t.do(ctx, func(w *worker) error { return w.selfTest() })
-	return t.judge(begin, time.Since(ready), err)
+	took := time.Since(ready)
+	t.haveProbeKey(ctx) // if it was gone
+	return t.judge(begin, took, err)
+}
+
+// haveProbeKey finds the probe key or makes it, if it is not known. That one which was
+// there cannot be made again says that the token is sick.
+func (t *Token) haveProbeKey(ctx context.Context) {
+	if t.health.key.Load() != nil {
+		return
+	}
+	err := t.ensureProbeKey(ctx)
+	switch {
+	case err == nil:
+	case failsToMake(err) && t.index.mayDoubt(t.clock()):
+		_ = t.sicken("%w", err) // Health tells
+	case !t.health.warned.Swap(true):
+		t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
+	}
 }
 
 func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
@@ -179,6 +194,7 @@ func (t *Token) makeProbeKey(w *worker) error {
 
 func (w *worker) keepProbeKey(h pkcs11.ObjectHandle) {
 	w.t.health.key.Store(&probeKey{handle: h, epoch: w.epoch})
+	w.t.noteOwn(probeLabel)
 }
 
 // selfTest has the token open what it sealed itself.

@@ -58,6 +58,7 @@ type keyIndex struct {
 	scanned  bool          // it succeeded; guarded by mu
 	stale    bool          // a key was forgotten since it began; guarded by mu
 	unknown  *rate.Limiter // of searches for unknown ids; its limit is set under mu
+	presence presence      // guarded by mu
 }
 
 // scan is one search of the token.
@@ -84,6 +85,7 @@ const SearchInterval = 10 * time.Second
 
 func (x *keyIndex) init() {
 	x.keys.Store(&map[string]*Key{})
+	x.presence.init()
 	x.unknown = rate.NewLimiter(rate.Every(minScanGap), scanBurst)
 }
 
@@ -164,12 +166,15 @@ func (t *Token) locate(ctx context.Context, id string, number uint32, force bool
 		x.mu.Lock()
 		k, ok := x.load()[id]
 		stale := x.stale || x.scanning != nil // which somebody began who has found it gone
+		unproven := x.presence.unproven(id, number)
 		x.mu.Unlock()
 		switch {
 		case (sure || !force) && ok && !k.partial && (number == 0 || k.version(number) != nil):
 			return k, nil
 		// Whoever found its handle invalid meanwhile has taken it away: that it
 		// is not in the index says nothing then.
+		case sure && !stale && unproven != nil:
+			return nil, t.unproven(id, unproven)
 		case sure && !stale:
 			return nil, t.notFound(id)
 		}
@@ -271,31 +276,6 @@ type object struct {
 	ckaID  []byte
 }
 
-// scan searches the token and replaces the index.
-func (t *Token) scan(ctx context.Context) error {
-	var objects []object
-	var epoch uint64
-	err := t.doSearch(ctx, func(w *worker) error {
-		// To describe an object costs more than to find it, and what is known of
-		// one does not change: a label that is given to it later counts from the
-		// next start.
-		found, err := w.objects("", knownObjects(t.index.load(), w.epoch))
-		if err == nil {
-			objects, epoch = found, w.epoch
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	x := &t.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	keys := buildKeys(t, objects, knownVersions(x.load()), epoch)
-	x.keys.Store(&keys)
-	return nil
-}
-
 // knownObjects returns the objects that are known to be under their handles.
 func knownObjects(keys map[string]*Key, epoch uint64) map[pkcs11.ObjectHandle]object {
 	known := make(map[pkcs11.ObjectHandle]object, len(keys))
@@ -376,12 +356,16 @@ func (t *Token) enter(o object, epoch uint64) {
 	keys := maps.Clone(x.load())
 	for id, k := range buildKeys(t, []object{o}, nil, epoch) {
 		keys[id] = k
+		x.presence.enter(id, o.number())
 	}
 	x.keys.Store(&keys)
 }
 
 // leave takes a key whose objects were destroyed out of the index.
 func (t *Token) leave(id string) {
+	t.index.mu.Lock()
+	t.index.presence.drop(id)
+	t.index.mu.Unlock()
 	if k, ok := t.index.load()[id]; ok {
 		for _, v := range k.versions {
 			t.forget(id, v)
@@ -392,21 +376,28 @@ func (t *Token) leave(id string) {
 // objects returns the keys of the index with a label, or all of them. Those that
 // are known are not asked again.
 func (w *worker) objects(label string, known map[pkcs11.ObjectHandle]object) ([]object, error) {
+	found, _, err := w.allObjects(label, known)
+	return found, err
+}
+
+// allObjects is objects that also returns the labels of hyok's own keys that are not
+// in the index.
+func (w *worker) allObjects(label string, known map[pkcs11.ObjectHandle]object) (found []object, own []string, err error) {
 	const tries = 3 // an object that goes while we look may have got another handle
 	for n := 1; ; n++ {
-		found, err := w.objectsOnce(label, known)
+		found, own, err := w.objectsOnce(label, known)
 		if err == nil || !isHandleGone(err) || n == tries {
-			return found, err
+			return found, own, err
 		}
 	}
 }
 
-func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object) ([]object, error) {
+func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object) (found []object, own []string, err error) {
 	handles, err := w.findKeys(label)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found := make([]object, 0, len(handles))
+	found = make([]object, 0, len(handles))
 	for _, h := range handles {
 		if o, ok := known[h]; ok {
 			found = append(found, o)
@@ -414,13 +405,15 @@ func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object)
 		}
 		o, ok, err := w.describe(h)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if ok {
 			found = append(found, o)
+		} else if isReserved(o.label) {
+			own = append(own, o.label)
 		}
 	}
-	return found, nil
+	return found, own, nil
 }
 
 // findKeys returns the handles of all AES token keys, or of those with a label.

@@ -3,6 +3,7 @@ package keystore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,15 +111,20 @@ type numbered struct {
 	ckaID  []byte
 }
 
+// number returns the version that the mark of an object tells. A key without our mark
+// is the first version of its id.
+func (o object) number() uint32 {
+	if m, marked := parseMark(o.ckaID); marked {
+		return m.version
+	}
+	return 1
+}
+
 // byLabel groups objects by their label, each group in ascending order.
 func byLabel(objects []object) map[string][]numbered {
 	groups := map[string][]numbered{}
 	for _, o := range objects {
-		number := uint32(1) // a key without our mark is the first version of its id
-		if m, marked := parseMark(o.ckaID); marked {
-			number = m.version
-		}
-		groups[o.label] = append(groups[o.label], numbered{number, o.handle, o.ckaID})
+		groups[o.label] = append(groups[o.label], numbered{o.number(), o.handle, o.ckaID})
 	}
 	for _, group := range groups {
 		slices.SortFunc(group, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
@@ -172,9 +178,20 @@ func (t *Token) Describe(ctx context.Context, id string) (KeyInfo, error) {
 		return err
 	})
 	if err != nil {
-		return KeyInfo{}, err // the call may still write to info
+		return KeyInfo{}, t.sureOf(ctx, id, err) // the call may still write to info
 	}
 	return info, nil
+}
+
+// sureOf makes sure of an error that says that a key is not there.
+func (t *Token) sureOf(ctx context.Context, id string, err error) error {
+	if !errors.Is(err, ErrKeyNotFound) {
+		return err
+	}
+	if _, unsure := t.locate(ctx, id, 0, true); unsure != nil && !errors.Is(unsure, ErrKeyNotFound) {
+		return unsure
+	}
+	return err
 }
 
 // Permissions asks the token what it permits with the newest version of the key
@@ -279,11 +296,12 @@ func (t *Token) DestroyKey(ctx context.Context, id string, number uint32) error 
 			if err := w.t.module.ctx.DestroyObject(w.session, o.handle); err != nil {
 				return w.fail("C_DestroyObject", err)
 			}
+			t.index.destroyed(id, o.number)
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return t.sureOf(ctx, id, err)
 	}
 	return t.refresh(ctx)
 }

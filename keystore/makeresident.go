@@ -161,9 +161,7 @@ func (v *Vault) Destroy(ctx context.Context, m Material) error {
 	if err != nil {
 		return fmt.Errorf("destroy key %s: %w", m.ID, err)
 	}
-	if o := v.residents.known(m.ID); o != nil {
-		o.discard()
-	}
+	v.residents.leave(m.ID)
 	v.t.leave(label)
 	return nil
 }

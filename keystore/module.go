@@ -43,6 +43,9 @@ type module struct {
 	users  map[*Token]bool // open tokens; guarded by Modules.mu
 	calls  sync.RWMutex    // held for reading by who calls the module, for writing by Modules.reset
 	resets atomic.Uint64
+	// stopped is there while the module is about to be finalized though tokens of it
+	// serve, and then closed, see stopCalls.
+	stopped atomic.Pointer[chan struct{}]
 
 	gatesMu sync.Mutex
 	gates   map[uint]gate // by slot; guarded by gatesMu

@@ -53,6 +53,9 @@ type Profile struct {
 	// MissesChanges: after a change of its own the module does not notice those that
 	// other processes made since it last looked, see softhsm.Reindex.
 	MissesChanges bool
+	// Latches: what the module could not read once is gone for it until C_Finalize, see
+	// softhsm.CheckFolder.
+	Latches bool
 	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
 	BadTag []uint
 	// Unclear lists return values of C_Decrypt that mean a wrong tag or a sick
@@ -74,7 +77,7 @@ func clearCodes() []uint {
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
-		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},

@@ -23,6 +23,8 @@ type residents struct {
 	ended   time.Duration        // token clock when the last search ended; 0: to be searched anew; guarded by mu
 	took    time.Duration        // how long it took; guarded by mu
 	epoch   uint64               // sessionCount.losses when it began; guarded by mu
+	had     map[string]bool      // by id: was seen in the token, and is not known to be gone; guarded by mu
+	doubted bool                 // something was not found while the token's storage could not be read; guarded by mu
 }
 
 // resident is one token object.
@@ -36,6 +38,7 @@ type resident struct {
 
 func (r *residents) init(v *Vault) {
 	r.v, r.searching, r.objects = v, make(chan struct{}, 1), map[string]*resident{}
+	r.had = map[string]bool{}
 }
 
 // get returns the object of m. One that is not known is searched for, though not
@@ -53,7 +56,11 @@ func (r *residents) get(ctx context.Context, m *Material) (*resident, error) {
 		if err := r.search(ctx); err != nil {
 			return nil, err
 		}
-		o = r.known(m.ID)
+		if o = r.known(m.ID); o == nil {
+			if err := r.v.t.vouch(ctx, r.v.label(m.ID)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	switch {
 	case o != nil:
@@ -97,32 +104,94 @@ func (r *residents) search(ctx context.Context) error {
 	begin := r.v.t.clock()
 	r.mu.Lock()
 	r.ended = 0
-	known := maps.Clone(r.objects)
 	r.mu.Unlock()
-	var found map[string]*resident
-	var epoch uint64
-	err := r.v.t.doSearch(ctx, func(w *worker) error {
-		objects, err := r.look(w, known)
-		if err == nil {
-			found, epoch = objects, w.epoch
-		}
-		return err
-	})
+	f, err := r.searchOnce(ctx)
 	if err != nil {
 		return err
+	}
+	if r.lacks(f) {
+		if err := r.confirm(ctx, f); err != nil {
+			return err
+		}
+		if f, err = r.searchOnce(ctx); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, o := range r.objects {
-		if known[id] != o && found[id] == nil {
-			found[id] = o // made while the search ran
+		if f.known[id] != o && f.objects[id] == nil {
+			f.objects[id] = o // made while the search ran
 		}
 	}
-	r.objects = found
+	r.objects, r.had, r.doubted = f.objects, map[string]bool{}, false
+	for id := range f.objects {
+		r.had[id] = true
+	}
 	r.took = r.v.t.clock() - begin
 	r.ended = r.v.t.clock()
-	r.epoch = epoch
+	r.epoch = f.epoch
 	return nil
+}
+
+// residentsFound is what a search has found.
+type residentsFound struct {
+	known, objects map[string]*resident // when it began, and found; by id
+	epoch          uint64
+}
+
+func (r *residents) searchOnce(ctx context.Context) (*residentsFound, error) {
+	r.mu.Lock()
+	known := maps.Clone(r.objects)
+	r.mu.Unlock()
+	var f *residentsFound
+	err := r.v.t.doSearch(ctx, func(w *worker) error {
+		objects, err := r.look(w, known)
+		if err == nil {
+			f = &residentsFound{known, objects, w.epoch}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err // the call may still write to f
+	}
+	return f, nil
+}
+
+// lacks reports whether a search has not found what was there.
+func (r *residents) lacks(f *residentsFound) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.had {
+		if f.objects[id] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// confirm has the token prove that what a search lacks is gone, see absence.go.
+func (r *residents) confirm(ctx context.Context, f *residentsFound) error {
+	t := r.v.t
+	r.mu.Lock()
+	vanished, doubted := len(f.objects) == 0 && len(r.had) > 1 && !t.viewedSince(r.epoch), r.doubted
+	r.mu.Unlock()
+	if vanished {
+		return t.sicken("of %s a search finds no object", printable(r.v.label("*")))
+	}
+	if err := t.checkStorage(); err != nil {
+		r.mu.Lock()
+		r.doubted = true
+		r.mu.Unlock()
+		return t.unproven(r.v.label("*"), err)
+	}
+	if doubted {
+		r.mu.Lock()
+		r.doubted = false
+		r.mu.Unlock()
+		return t.sicken("what could not be read may be there")
+	}
+	return t.proveOrSicken(ctx, false)
 }
 
 // look lists the vault's objects. The label of one that is known is not read
@@ -191,6 +260,16 @@ func (r *residents) put(id string, h pkcs11.ObjectHandle, epoch uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.objects[id] = &resident{r: r, id: id, handle: h, epoch: epoch}
+	r.had[id] = true
+}
+
+// leave takes out an object that was destroyed by this process.
+func (r *residents) leave(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.objects, id)
+	delete(r.had, id)
+	r.ended = 0
 }
 
 // The methods of keyObject.

@@ -274,8 +274,8 @@ func TestHandlesOfAnotherToken(t *testing.T) {
 	if text, err := k.Decrypt(patient(t), 1, s, nil); err != nil || string(text) != "known" {
 		t.Errorf("a key: %q, %v", text, err)
 	}
-	if n := tokens[1].Stats().Resets; n != 1 {
-		t.Errorf("the module was initialized %d times", n)
+	if n := tokens[1].Stats().Resets; n == 0 {
+		t.Error("they came back without C_Initialize")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type rootKey struct {
 	checked  atomic.Int64               // token clock when the last good look began
 	checking atomic.Bool                // somebody looks
 	worstAge atomic.Int64               // nanoseconds, see VaultStats.RootAge
+	lost     atomic.Bool                // the last search has found that it is gone
 
 	searching chan struct{} // capacity 1: held by who searches
 	// Owned by who holds searching:
@@ -171,13 +173,25 @@ func (r *rootKey) search(ctx context.Context, now bool) error {
 	begin := t.clock()
 	found, err := r.find(ctx)
 	if errors.Is(err, ErrRootKey) {
-		r.missed, r.took = t.clock(), t.clock()-begin
 		r.v.cache.flush()
+		there, unsure := t.confirmGone(ctx, r.label)
+		if unsure != nil {
+			return unsure
+		}
+		if there {
+			found, err = r.find(ctx)
+		}
+	}
+	if errors.Is(err, ErrRootKey) {
+		r.missed, r.took = t.clock(), t.clock()-begin
+		r.lost.Store(true)
 	}
 	if err != nil {
 		return err
 	}
 	r.missed = 0
+	r.lost.Store(false)
+	t.noteOwn(r.label)
 	r.object.Store(found)
 	r.checked.Store(0) // the next operation looks what is permitted
 	return nil
@@ -294,5 +308,32 @@ func (v *Vault) rooted(ctx context.Context, attempt func() error) error {
 		if err := v.root.search(ctx, false); err != nil {
 			return err
 		}
+	}
+}
+
+// Lacks says that the vault has lost its root key; "" if not so, as far as is known. It
+// does not call the token.
+func (v *Vault) Lacks() string {
+	if !v.root.lost.Load() {
+		return ""
+	}
+	return fmt.Sprintf("the root key %s is gone", v.root.label)
+}
+
+// lookAtRoots looks at the root keys of the token's vaults, so that it is known without
+// a request whether they are there.
+func (t *Token) lookAtRoots(ctx context.Context) {
+	t.life.mu.Lock()
+	vaults := slices.Clone(t.life.vaults)
+	t.life.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	for _, v := range vaults {
+		_ = v.rooted(ctx, func() error { // what is the matter is known then
+			return t.do(ctx, func(w *worker) error {
+				_, err := v.root.usable(w)
+				return err
+			})
+		})
 	}
 }

@@ -26,34 +26,52 @@ func (v *Vault) SealSecret(ctx context.Context, purpose string, create bool) ([]
 	label := sealPrefix + v.name
 	var secret []byte
 	err := agreed(ctx, label, func() error {
-		var out []byte
-		err := v.t.admin(ctx, func(w *worker) error {
-			h, err := w.sealKey(label, create)
-			if err != nil {
-				return err
-			}
-			sum, err := w.mac(h, crypto.SHA256, []byte("hyok seal secret\x00"+purpose))
-			if err == nil {
-				out = sum
-			}
+		var err error
+		secret, err = v.sealSecret(ctx, label, purpose, false)
+		if !errors.Is(err, ErrKeyNotFound) {
 			return err
-		})
-		if err == nil {
-			secret = out
+		}
+		switch there, e := v.t.confirmGone(ctx, label); {
+		case e != nil:
+			return e
+		case there:
+			return ErrKeyExists // the next attempt finds it
+		case create:
+			secret, err = v.sealSecret(ctx, label, purpose, true)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("key %s in token %s: %w", label, v.t.name, v.t.checkWhole(ctx, label, err))
 	}
+	v.t.noteOwn(label)
 	return secret, nil
+}
+
+// sealSecret computes the secret once.
+func (v *Vault) sealSecret(ctx context.Context, label, purpose string, create bool) ([]byte, error) {
+	var out []byte
+	err := v.t.admin(ctx, func(w *worker) error {
+		h, err := w.sealKey(label, create)
+		if err != nil {
+			return err
+		}
+		sum, err := w.mac(h, crypto.SHA256, []byte("hyok seal secret\x00"+purpose))
+		if err == nil {
+			out = sum
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err // the call may still write to out
+	}
+	return out, nil
 }
 
 // sealKey finds the seal key, or makes it. As in rootKey.make, whoever finds a
 // twin of what he made takes his own away.
 func (w *worker) sealKey(label string, create bool) (pkcs11.ObjectHandle, error) {
-	s := shape{family: familyHMAC, bytes: 32, hash: crypto.SHA256}
-	template := append(s.identity(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	template := sealTemplate(label)
 	found, err := w.findSealKeys(template)
 	switch {
 	case err != nil:
@@ -65,7 +83,7 @@ func (w *worker) sealKey(label string, create bool) (pkcs11.ObjectHandle, error)
 	case !create:
 		return 0, ErrKeyNotFound
 	}
-	made, err := w.generateSpec(s, storage{label: label, onToken: true})
+	made, err := w.generateSpec(sealShape(), storage{label: label, onToken: true})
 	if err != nil {
 		return 0, err
 	}
@@ -77,6 +95,13 @@ func (w *worker) sealKey(label string, create bool) (pkcs11.ObjectHandle, error)
 		err = ErrKeyExists
 	}
 	return 0, errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, made.handle)))
+}
+
+func sealShape() shape { return shape{family: familyHMAC, bytes: 32, hash: crypto.SHA256} }
+
+// sealTemplate returns what a search for a seal key asks for.
+func sealTemplate(label string) []*pkcs11.Attribute {
+	return append(sealShape().identity(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 }
 
 func (w *worker) findSealKeys(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {

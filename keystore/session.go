@@ -97,10 +97,14 @@ func (t *Token) adminThen(ctx context.Context, run func(*worker) error, drop fun
 		drop()
 		return err
 	}
-	leave := func() {
+	return t.adminInside(ctx, run, func() {
 		drop()
 		t.leaveChanged()
-	}
+	})
+}
+
+// adminInside is admin for who has entered the gate, which leave leaves.
+func (t *Token) adminInside(ctx context.Context, run func(*worker) error, leave func()) error {
 	w, err := t.newWorker(adminWorker)
 	if err != nil {
 		leave()
@@ -280,6 +284,7 @@ func (w *worker) handle(c *call) (abandoned bool) {
 	}
 	if !c.looks && !isAnswer(err) {
 		w.t.succeeded()
+		w.t.sessions.good.Store(int64(c.begun.Sub(w.t.epoch)))
 		w.t.sessions.took(w.kind, time.Since(c.begun))
 	}
 	if c.state.Load() == callAbandoned {
@@ -314,7 +319,7 @@ func (w *worker) release() {
 // perform runs a call, and once more on a new session if the one at hand turns out
 // to be lost or doubtful. What makes or changes objects is begun once only.
 func (w *worker) perform(c *call) error {
-	w.t.module.calls.RLock()
+	w.t.module.enter()
 	defer w.t.module.calls.RUnlock()
 	for again := false; ; again = true {
 		err := w.openSession() // which the token may lose again before it is logged in

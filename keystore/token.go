@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
+	"github.com/hyok-kms/hyok/softhsm"
 )
 
 // Options says which token to open and how.
@@ -59,7 +60,10 @@ type Token struct {
 	info    TokenInfo // when it was opened; see place for where it is now
 	place   place
 	epoch   time.Time // base of the monotonic clock that leases use
-	life    lifetime
+	folder  string    // of the token's objects, for profiles that latch; empty: not known
+	// backgrounded: Options.Background
+	backgrounded bool
+	life         lifetime
 	// background is the life of the token, not of one call: stop ends it, and
 	// with it the goroutines that nobody waits for.
 	background context.Context
@@ -119,6 +123,11 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 		t.health.slow = probeSlow
 	}
 	t.index.init()
+	if t.backgrounded = o.Background; o.Profile.Latches {
+		if t.folder, err = softhsm.Folder(info.Serial); err != nil {
+			t.log.Warn("whether the token's objects can be read is not looked at", "error", err)
+		}
+	}
 	// The first session proves the PIN before anything is served.
 	if err := t.do(ctx, func(*worker) error { return nil }); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
@@ -318,6 +327,7 @@ type sessionCount struct {
 	calls    atomic.Uint64
 	failures atomic.Uint64
 	service  atomic.Int64 // nanoseconds that a call of the pool takes, smoothed
+	good     atomic.Int64 // token clock when the last good call began
 
 	stuckPooled, stuckKeepers atomic.Int32 // of those that are stuck
 }

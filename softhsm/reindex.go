@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 )
 
@@ -33,9 +32,7 @@ func Reindex(serial string) error {
 	}
 	var errs []error
 	for _, path := range files {
-		// The folder's name is a UUID, whose last 16 digits are the serial number.
-		name := strings.ReplaceAll(filepath.Base(filepath.Dir(path)), "-", "")
-		if !strings.HasSuffix(name, serial) {
+		if !ofToken(filepath.Base(filepath.Dir(path)), serial) {
 			continue
 		}
 		if err := count(path); err != nil {

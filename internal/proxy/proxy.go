@@ -424,7 +424,8 @@ func (p *Proxy) missingTokens() []string {
 }
 
 // Ready returns why the proxy should not get requests, or nil: it is shutting
-// down, or a key store has no token that can serve.
+// down, a key store has no token that can serve or lacks every key that it had, or the
+// embedded KMS has none or lacks its root key.
 func (p *Proxy) Ready() error {
 	if p.draining.Load() {
 		return errors.New("the proxy is shutting down")
@@ -433,10 +434,14 @@ func (p *Proxy) Ready() error {
 	for name, g := range p.current.Load().stores {
 		if !slices.ContainsFunc(g.Health(), func(m group.MemberHealth) bool { return m.Health.State != keystore.Unavailable }) {
 			errs = append(errs, fmt.Errorf("key store %s: none of its tokens can serve", name))
+		} else if why := g.Lacks(); why != "" {
+			errs = append(errs, fmt.Errorf("key store %s: %s", name, why))
 		}
 	}
 	if r := p.kmsRoom(); p.kms != nil && (r == nil || r.token.Health().State == keystore.Unavailable) {
 		errs = append(errs, errors.New("the embedded KMS: its token cannot serve"))
+	} else if r != nil && r.vault.Lacks() != "" {
+		errs = append(errs, fmt.Errorf("the embedded KMS: %s", r.vault.Lacks()))
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -217,4 +218,23 @@ func (g *Group) Health() []MemberHealth {
 		all = append(all, MemberHealth{Name: name, Health: keystore.Health{Reason: "it could not be opened yet"}})
 	}
 	return all
+}
+
+// Lacks says that the group had keys and has none now, in no member; "" if not so. It
+// does not call the members.
+func (g *Group) Lacks() string {
+	why := ""
+	for _, m := range g.members {
+		lacks := m.token.Lacks(g.allow)
+		if lacks == "" && slices.ContainsFunc(m.token.KnownIDs(), g.allow) {
+			return ""
+		}
+		if lacks != "" {
+			why = fmt.Sprintf("token %s: %s", m.token.Name(), lacks)
+		}
+	}
+	if why == "" && len(g.absent) == 0 && slices.ContainsFunc(g.answers.versions(), func(v versionID) bool { return g.allow(v.id) }) {
+		why = "none of its tokens has one of the keys that were proven"
+	}
+	return why
 }

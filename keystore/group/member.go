@@ -97,6 +97,8 @@ func (g *Group) note(m *member, began time.Duration, err error) {
 		g.heard(m)
 	case aboutKey(err):
 		g.heard(m) // it may have searched for the key: how long it took says nothing
+	case errors.Is(err, keystore.ErrUnproven):
+		g.heard(m) // others of its keys may be well
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, keystore.ErrClosed):
 		m.down.Store(true)
 	case errors.Is(err, context.Canceled):
