@@ -465,24 +465,35 @@ func (t *Token) prove(ctx context.Context, admin func(context.Context, func(*wor
 		if err != nil {
 			return err
 		}
-		made, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
+		made, err := w.makeProbe()
 		if err != nil {
 			return err
 		}
-		after, err := w.findKeys(probeLabel)
-		if err == nil && !slices.Contains(after, made) {
-			err = w.fail("C_FindObjects", errUnseen)
+		if slices.ContainsFunc(before, func(h pkcs11.ObjectHandle) bool { return w.roundTrip(h) == nil }) {
+			return w.destroy(made)
 		}
-		if err == nil {
-			err = w.roundTrip(made)
-		}
-		stays := err == nil && !slices.ContainsFunc(before, func(h pkcs11.ObjectHandle) bool { return w.roundTrip(h) == nil })
-		if stays {
-			w.keepProbeKey(made)
-			return nil
-		}
-		return errors.Join(err, w.destroy(made))
+		w.keepProbeKey(made)
+		return nil
 	})
+}
+
+// makeProbe makes a probe key that a search finds and that works.
+func (w *worker) makeProbe() (pkcs11.ObjectHandle, error) {
+	h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
+	if err != nil {
+		return 0, err
+	}
+	found, err := w.findKeys(probeLabel)
+	if err == nil && !slices.Contains(found, h) {
+		err = w.fail("C_FindObjects", errUnseen)
+	}
+	if err == nil {
+		err = w.roundTrip(h)
+	}
+	if err != nil {
+		return 0, errors.Join(err, w.destroy(h))
+	}
+	return h, nil
 }
 
 // checkStorage returns why what the token keeps its objects in cannot be read, as far

@@ -121,7 +121,7 @@ func (t *Token) haveProbeKey(ctx context.Context) {
 	err := t.ensureProbeKey(ctx)
 	switch {
 	case err == nil:
-	case failsToMake(err) && t.index.mayDoubt(t.clock()):
+	case failsToMake(err) && (errors.Is(err, errUnseen) || t.index.mayDoubt(t.clock())):
 		_ = t.sicken("%w", err) // Health tells
 	case !t.health.warned.Swap(true):
 		t.log.Warn("the token has no key for health probes and none can be made: probing with a session key instead", "error", err)
@@ -185,7 +185,7 @@ func (t *Token) makeProbeKey(w *worker) error {
 		w.keepProbeKey(whole[0])
 		return nil
 	}
-	h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
+	h, err := w.makeProbe()
 	if err == nil {
 		w.keepProbeKey(h)
 	}

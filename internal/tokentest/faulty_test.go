@@ -102,6 +102,38 @@ func TestProbability(t *testing.T) {
 	}
 }
 
+// Searches find nothing, so many of them or for a while.
+func TestFindNothing(t *testing.T) {
+	c, m := start(t)
+	find := func() int {
+		t.Helper()
+		if err := c.FindObjectsInit(c.session, nil); err != nil {
+			t.Fatal(err)
+		}
+		found, _, err := c.FindObjects(c.session, 10)
+		if err := errors.Join(err, c.FindObjectsFinal(c.session)); err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	for behaviour, found := range map[string][]bool{
+		"find-nothing":                {false, false, false},
+		"find-nothing count 2":        {false, false, true},
+		"find-nothing skip 1 count 1": {true, false, true},
+		"find-nothing for 0":          {true, true},
+		"find-nothing for 1000000":    {false, false},
+	} {
+		m.Set(t, behaviour)
+		for i, want := range found {
+			if got := find() > 0; got != want {
+				t.Errorf("%s: search %d finds something: %v", behaviour, i, got)
+			}
+		}
+	}
+	m.Set(t, "find-nothing for 20")
+	eventually(t, "searches find something", func() bool { return find() > 0 })
+}
+
 // Also the functions that are about the library and not a session.
 func TestEveryKindOfFunctionFails(t *testing.T) {
 	aes := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_CBC_PAD, make([]byte, 16))}
@@ -782,6 +814,8 @@ func TestCheck(t *testing.T) {
 		"delay C_Encrypt 9-5":               "9-5 is no MILLISECONDS",
 		"delay C_Encrypt -5":                "-5 is no MILLISECONDS",
 		"leak C_Encrypt":                    "number of bytes is missing",
+		"find-nothing C_FindObjects":        "C_FindObjects is not understood here",
+		"find-nothing for":                  "number of milliseconds is missing",
 		"crash C_Encrypt now":               "now is not understood here",
 		"corrupt":                           "can be corrupted",
 		"corrupt key":                       "can be corrupted",

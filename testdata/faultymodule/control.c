@@ -202,9 +202,16 @@ static struct rule *first_rule(int kind, int fn)
 	return NULL;
 }
 
+UL clock_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (UL)now.tv_sec * 1000 + (UL)now.tv_nsec / 1000000;
+}
+
 static int strikes(struct rule *r)
 {
-	if (r->left == 0)
+	if (r->left == 0 || (r->until && clock_now() >= r->until))
 		return 0;
 	if (r->skip > 0) {
 		r->skip--;

@@ -12,7 +12,7 @@
 
 enum { LABEL_SIZE = 128, MAX_OBJECT_RULES = 8, MAX_TRANSLATIONS = 8 };
 
-enum { FAIL, HANG, DELAY, CRASH, LEAK, CORRUPT_CIPHERTEXT, CORRUPT_TAG, CORRUPT_PLAINTEXT };
+enum { FAIL, HANG, DELAY, CRASH, LEAK, CORRUPT_CIPHERTEXT, CORRUPT_TAG, CORRUPT_PLAINTEXT, FIND_NOTHING };
 struct rule {
 	int kind;
 	BYTE fns[FUNCTION_COUNT]; /* whether it is for the function */
@@ -20,6 +20,7 @@ struct rule {
 	UL least, most;           /* DELAY: microseconds; LEAK: least bytes */
 	double probability;
 	long skip, left;          /* left < 0: no bound */
+	UL until;                 /* milliseconds of the monotonic clock; 0: no bound */
 };
 
 /* Whether functions answer as those of a library that has lost its token. */
@@ -102,6 +103,7 @@ RV begin(struct call *c);                /* unless it returns an error, after() 
 RV after(struct call *c, RV rv);
 RV refuse(const struct call *c, UL session, RV rv); /* ends the operation that a failed call ends */
 int due(int kind, int fn);               /* whether a rule strikes; the caller holds mu */
+UL clock_now(void);                      /* milliseconds of the monotonic clock */
 UL random_below(UL n);                   /* the caller holds mu */
 void count(int record, long change);
 void count_peak(int record, unsigned long long n);
@@ -141,6 +143,7 @@ RV template_trouble(P template, UL n);
 RV translated(RV rv);
 RV take_parameters(struct initialize_args *args);
 void claim(int fn, P n);
+void blind(P n);                         /* has a search find nothing, if it is to */
 
 /* gcm.c */
 

@@ -126,7 +126,7 @@ static int functions(struct line *l, BYTE *fns)
 	return 1;
 }
 
-/* "skip M", "count N" and "probability P", and that nothing follows. */
+/* "skip M", "count N", "for MS" and "probability P", and that nothing follows. */
 static int options(struct line *l, struct rule *r)
 {
 	char *option, *end;
@@ -137,6 +137,10 @@ static int options(struct line *l, struct rule *r)
 			r->probability = value ? strtod(value, &end) : -1;
 			if (!value || *end || !(r->probability >= 0 && r->probability <= 1))
 				return wrong(l, "probability is from 0 to 1");
+		} else if (!strcmp(option, "for")) {
+			if (!number_of(l, value, "number of milliseconds", &n))
+				return 0;
+			r->until = clock_now() + n;
 		} else if (!strcmp(option, "count") && value && !strcmp(value, "-1")) {
 			r->left = -1;
 		} else if (!strcmp(option, "skip") || !strcmp(option, "count")) {
@@ -228,6 +232,14 @@ static int read_corrupt(struct line *l)
 		return wrong(l, "ciphertext, tag or plaintext can be corrupted");
 	r->fns[r->kind == CORRUPT_PLAINTEXT ? I_C_Decrypt : I_C_Encrypt] = 1;
 	return options(l, r);
+}
+
+static int read_find_nothing(struct line *l)
+{
+	struct rule *r = new_rule(l, FIND_NOTHING);
+	if (r)
+		r->fns[I_C_FindObjects] = 1;
+	return r && options(l, r);
 }
 
 static int read_dead(struct line *l)
@@ -464,7 +476,7 @@ static const struct { const char *name; int (*read)(struct line *); } behaviours
 	{ "max-sessions", read_max_sessions }, { "max-parallel", read_max_parallel },
 	{ "no-token-keys", read_no_token_keys }, { "badtag", read_badtag },
 	{ "fail", read_fail }, { "hang", read_hang }, { "delay", read_delay }, { "crash", read_crash },
-	{ "leak", read_leak }, { "corrupt", read_corrupt }, { "dead", read_dead },
+	{ "find-nothing", read_find_nothing }, { "leak", read_leak }, { "corrupt", read_corrupt }, { "dead", read_dead },
 	{ "lose-sessions", read_lose }, { "logout", read_logout }, { "renumber", read_renumber },
 	{ "hide", read_hide }, { "list", read_list }, { "wrap", read_wrap },
 	{ "unwrap-refused", read_unwrap_refused },

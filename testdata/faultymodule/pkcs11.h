@@ -69,7 +69,7 @@ enum {
 	OWN(C_GetAttributeValue, (UL a, UL b, P c, UL d)) \
 	TURNS(C_SetAttributeValue, (UL a, UL b, P c, UL d), (a, b, c, d), object_in(&b), NONE) \
 	PLAIN(C_FindObjectsInit, (UL a, P b, UL c), (a, b, c)) \
-	TURNS(C_FindObjects, (UL a, P b, UL c, P d), (a, b, c, d), OK, (out(b, *(UL *)d), claim(I_C_FindObjects, d))) \
+	TURNS(C_FindObjects, (UL a, P b, UL c, P d), (a, b, c, d), OK, (out(b, *(UL *)d), claim(I_C_FindObjects, d), blind(d))) \
 	PLAIN(C_FindObjectsFinal, (UL a), (a)) \
 	OWN(C_EncryptInit, (UL a, P b, UL c)) \
 	OWN(C_Encrypt, (UL a, P b, UL c, P d, P e)) \

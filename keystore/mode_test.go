@@ -1,0 +1,113 @@
+package keystore_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/hyok-kms/hyok/keystore"
+)
+
+// modeVariable is set in the process of TestStorageUnreadable that is not root.
+const modeVariable = "HYOK_TEST_MODE"
+
+// The storage of a token cannot be read for a while, by a process that is not root: as
+// TestStorageAway.
+func TestStorageUnreadable(t *testing.T) {
+	if os.Getenv(modeVariable) == "" && os.Geteuid() == 0 {
+		asNobody(t)
+		return
+	}
+	everything := func(h *housed) []string { return append(h.objects(t), filepath.Join(h.folder, "token.object")) }
+	for name, files := range map[string]func(h *housed) []string{
+		"folder": func(h *housed) []string { return []string{h.folder} },
+		"files":  everything,
+	} {
+		t.Run(name, func(t *testing.T) {
+			isolations(t, func(t *testing.T, isolation func(*keystore.Options)) {
+				h := newHoused(t, isolation)
+				readable := unreadable(t, files(h))
+				eventually(t, "the token is out of service", func() bool { h.check(t); return !h.tok.Available() })
+				for range 20 {
+					h.check(t)
+				}
+				readable()
+				eventually(t, "it serves", func() bool { return h.check(t) })
+			})
+		})
+	}
+	t.Run("one object", func(t *testing.T) { isolations(t, testObjectUnreadable) })
+}
+
+// Of a key whose object cannot be read is not known that it is gone; the others serve.
+func testObjectUnreadable(t *testing.T, isolation func(*keystore.Options)) {
+	h := newHoused(t, isolation)
+	for name, label := range map[string]string{"external key": "k", "resident AES key": "held", "pair": "pair", "wrapped key": "root key"} {
+		readable := unreadable(t, []string{h.files[label]})
+		eventually(t, name+" cannot be used", func() bool { h.check(t); return h.use(patient(t))[name] != nil })
+		trips := h.tok.Stats().Trips
+		for range 20 {
+			h.check(t)
+		}
+		if _, err := h.tok.Find(patient(t), "another"); err != nil || h.tok.Stats().Trips != trips {
+			t.Errorf("%s: the token does not serve its other keys: %v", name, err)
+		}
+		readable()
+		eventually(t, name+" serves", func() bool { return h.check(t) })
+	}
+}
+
+// unreadable takes all permissions of files, until they are given back.
+func unreadable(t *testing.T, files []string) (giveBack func()) {
+	t.Helper()
+	set := func(mode func(string) fs.FileMode) {
+		t.Helper()
+		for _, f := range files {
+			if err := os.Chmod(f, mode(f)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	modes := map[string]fs.FileMode{}
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		modes[f] = info.Mode().Perm()
+	}
+	set(func(string) fs.FileMode { return 0 })
+	return func() {
+		t.Helper()
+		set(func(f string) fs.FileMode { return modes[f] })
+	}
+}
+
+// asNobody runs the test at hand in a process without root's permissions.
+func asNobody(t *testing.T) {
+	t.Helper()
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "hyok-nobody-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	binary, err := os.ReadFile(os.Args[0])
+	program := filepath.Join(dir, "test")
+	if err = errors.Join(err, os.WriteFile(program, binary, 0o700), os.Chown(dir, nobody, nobody), os.Chown(program, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(patient(t), program, "-test.run", "^"+t.Name()+"$", "-test.v")
+	child.Dir = dir
+	child.Env = []string{modeVariable + "=1", "TMPDIR=" + dir, "HOME=" + dir, "PATH=" + os.Getenv("PATH")}
+	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := child.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
