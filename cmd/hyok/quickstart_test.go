@@ -133,10 +133,13 @@ func TestQuickstart(t *testing.T) {
 	if err := os.WriteFile(file, []byte("version: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Rename(filepath.Join(dir, "log"), filepath.Join(dir, "log.1")); err != nil { // as to rotate it
+		t.Fatal(err)
+	}
 	if err := serve.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	soon(t, "the bad configuration is refused in the log", func() bool {
+	soon(t, "the bad configuration is refused in the new log", func() bool {
 		log, err := os.ReadFile(filepath.Join(dir, "log"))
 		return err == nil && bytes.Contains(log, []byte("the new configuration is refused"))
 	})

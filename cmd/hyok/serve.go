@@ -19,6 +19,7 @@ import (
 
 	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/logbuffer"
+	"github.com/hyok-kms/hyok/internal/logfile"
 	"github.com/hyok-kms/hyok/internal/proxy"
 )
 
@@ -45,7 +46,8 @@ The configuration, credentials and certificates are read again when they change,
 on SIGHUP, which also searches the tokens for new keys at once and tries a PIN again
 that a token has refused. One that is not valid
 is refused, with its errors in the log, and the one in force stays. The log is JSON,
-one line for each request, on standard error.`,
+one line for each request, on standard error, or in a file, which is opened again on
+SIGHUP and when another one is at its path, as after its rotation.`,
 		Example: `  $ hyok serve --data /srv/hyok
   $ hyok serve --data /srv/hyok --listen 127.0.0.1:8080 --plain-http`,
 		Args: usageArgs(cobra.NoArgs),
@@ -77,6 +79,9 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	buffer := logbuffer.New(out)
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP) // which would end a process that is only starting
+	defer signal.Stop(hangUp)
 	defer func() { err = errors.Join(err, buffer.Close(), out.Close()) }()
 	level := &slog.LevelVar{}
 	level.Set(c.Log.Level)
@@ -92,7 +97,7 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 		return errors.Join(err, p.Shutdown(ctx))
 	}
 	watching, stop := context.WithCancel(ctx)
-	watched := f.watch(watching, c, p, level, log)
+	watched := f.watch(watching, c, p, level, log, reopening(watching, hangUp, out))
 	var failed error
 	select {
 	case <-ctx.Done():
@@ -115,21 +120,46 @@ func spendMemoryOnGarbage() {
 	}
 }
 
-// logOutput opens where the log goes.
-func (f *serveFlags) logOutput(standard io.Writer) (io.WriteCloser, error) {
-	if f.logFile == "" {
-		return nopCloser{standard}, nil
-	}
-	out, err := os.OpenFile(f.logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
-	}
-	return out, nil
+// logOutput is where the log goes.
+type logOutput interface {
+	io.WriteCloser
+	Reopen()
 }
 
-type nopCloser struct{ io.Writer }
+// logOutput opens where the log goes.
+func (f *serveFlags) logOutput(standard io.Writer) (logOutput, error) {
+	if f.logFile == "" {
+		return stream{standard}, nil
+	}
+	return logfile.Open(f.logFile)
+}
 
-func (nopCloser) Close() error { return nil }
+// stream is an output that is neither closed nor opened again.
+type stream struct{ io.Writer }
+
+func (stream) Close() error { return nil }
+func (stream) Reopen()      {}
+
+// reopening passes signals on until ctx is done, and has the log opened anew at each:
+// whatever the configuration is like, it may have been moved away.
+func reopening(ctx context.Context, signals <-chan os.Signal, log logOutput) <-chan os.Signal {
+	passed := make(chan os.Signal, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case s := <-signals:
+				log.Reopen()
+				select {
+				case passed <- s:
+				default: // one is waiting, and will do
+				}
+			}
+		}
+	}()
+	return passed
+}
 
 // override applies the flags to the configuration.
 func (f *serveFlags) override(c *config.Config) error {
@@ -169,12 +199,10 @@ func isLoopback(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// watch reloads the configuration when it changes and on SIGHUP, until ctx is
+// watch reloads the configuration when it changes and on hangUp, until ctx is
 // done; then it closes the channel that it returns.
-func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy, level *slog.LevelVar, log *slog.Logger) <-chan struct{} {
+func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy, level *slog.LevelVar, log *slog.Logger, hangUp <-chan os.Signal) <-chan struct{} {
 	done := make(chan struct{})
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
 	ticker := time.NewTicker(time.Second)
 	w := config.Watcher{Ticks: ticker.C, Now: hangUp, Profiles: profiles(), Reload: func(next *config.Config, asked bool, err error) {
 		if err == nil {
@@ -199,7 +227,6 @@ func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy
 	go func() {
 		defer close(done)
 		defer ticker.Stop()
-		defer signal.Stop(hangUp)
 		w.Run(ctx, c)
 	}()
 	return done
