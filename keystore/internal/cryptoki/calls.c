@@ -58,6 +58,11 @@ rv_t slot_list(const struct functions *f, int present, ulong_t *slots, ulong_t *
 	return CALL(f, C_GetSlotList, (byte_t, ulong_t *, ulong_t *))(present != 0, slots, count);
 }
 
+rv_t mechanism_list(const struct functions *f, ulong_t slot, ulong_t *mechanisms, ulong_t *count)
+{
+	return CALL(f, C_GetMechanismList, (ulong_t, ulong_t *, ulong_t *))(slot, mechanisms, count);
+}
+
 rv_t find_objects(const struct functions *f, ulong_t session, ulong_t *objects, ulong_t room, ulong_t *count)
 {
 	return CALL(f, C_FindObjects, (ulong_t, ulong_t *, ulong_t, ulong_t *))(session, objects, room, count);

@@ -3,6 +3,8 @@ package cryptoki
 /*
 #cgo noescape slot_list
 #cgo nocallback slot_list
+#cgo noescape mechanism_list
+#cgo nocallback mechanism_list
 #cgo noescape find_objects
 #cgo nocallback find_objects
 #cgo noescape attributes
@@ -38,6 +40,7 @@ type functions = C.struct_functions
 // What modules are believed to answer at most.
 const (
 	mostSlots          = 1 << 14
+	mostMechanisms     = 1 << 14
 	mostObjects        = 1 << 22
 	mostAttributeBytes = 1 << 20
 )
@@ -117,24 +120,33 @@ func slotList(f *functions, present bool) ([]uint, error) {
 	if present {
 		flag = 1
 	}
+	return numbers("slots", mostSlots, func(list, n *C.ulong_t) C.rv_t { return C.slot_list(f, flag, list, n) })
+}
+
+func mechanismList(f *functions, slot uint) ([]uint, error) {
+	return numbers("mechanisms", mostMechanisms, func(list, n *C.ulong_t) C.rv_t { return C.mechanism_list(f, C.ulong_t(slot), list, n) })
+}
+
+// numbers asks how many there are of what, and then for these.
+func numbers(what string, most C.ulong_t, ask func(list, n *C.ulong_t) C.rv_t) ([]uint, error) {
 	for {
 		var n C.ulong_t
-		if err := returned(C.slot_list(f, flag, nil, &n)); err != nil || n == 0 {
-			return nil, err
+		if rv := ask(nil, &n); rv != C.CKR_OK_ && rv != C.CKR_BUFFER_TOO_SMALL_ || n == 0 {
+			return nil, returned(rv)
 		}
-		if n > mostSlots {
-			return nil, tooMany("slots", n, mostSlots)
+		if n > most {
+			return nil, tooMany(what, n, int(most))
 		}
-		slots := make([]uint, n)
+		list := make([]uint, n)
 		room := n
-		switch rv := C.slot_list(f, flag, (*C.ulong_t)(unsafe.Pointer(&slots[0])), &n); {
+		switch rv := ask((*C.ulong_t)(unsafe.Pointer(&list[0])), &n); {
 		case rv == C.CKR_BUFFER_TOO_SMALL_ && n > room: // there is another one by now
 		case rv != C.CKR_OK_:
 			return nil, returned(rv)
 		case n > room:
-			return nil, tooMany("slots", n, len(slots))
+			return nil, tooMany(what, n, len(list))
 		default:
-			return slots[:n], nil
+			return list[:n], nil
 		}
 	}
 }

@@ -43,9 +43,10 @@ const char *missing_function(const struct functions *f);
 /* C_Initialize with CKF_OS_LOCKING_OK and a text for the module, or NULL. */
 rv_t initialize(const struct functions *f, char *parameters);
 
-/* These two fill a list that has room for so many and set the number that the module
+/* These fill a list that has room for so many and set the number that the module
  * answers, which may be larger. */
 rv_t slot_list(const struct functions *f, int present, ulong_t *slots, ulong_t *count);
+rv_t mechanism_list(const struct functions *f, ulong_t slot, ulong_t *mechanisms, ulong_t *count);
 rv_t find_objects(const struct functions *f, ulong_t session, ulong_t *objects, ulong_t room, ulong_t *count);
 
 /* Attributes of an object into values, which has room for so many bytes of each. A

@@ -60,6 +60,14 @@ func (l *local) Login(s Session, user uint, read PIN, salt []byte) (refused []by
 
 func (l *local) DigestPIN(read PIN, salt []byte) ([]byte, error) { return DigestPIN(read, salt) }
 
+func (l *local) GetMechanismList(slot uint) ([]uint, error) {
+	return mechanismList(l.functions, slot)
+}
+
+func (l *local) GetMechanismInfo(slot, mechanism uint) (pkcs11.MechanismInfo, error) {
+	return l.Ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)})
+}
+
 func (l *local) FindObjects(s Session, t Template) ([]Object, error) {
 	if err := l.FindObjectsInit(s, t); err != nil {
 		return nil, &CallError{"C_FindObjectsInit", err}

@@ -194,9 +194,15 @@ func TestClaims(t *testing.T) {
 	key, wrapping := aesKey(t, o, "k"), aesKey(t, o, "w")
 	sealed, _, err := o.Encrypt(o.s, gcm(), key, []byte("text"))
 	must(t, err)
+	slots, err := o.GetSlotList(true)
+	must(t, err)
 	for function, do := range map[string]func() error{
 		"C_GetSlotList": func() error { _, err := o.GetSlotList(true); return err },
 		"C_FindObjects": func() error { _, err := o.FindObjects(o.s, nil); return err },
+		"C_GetMechanismList": func() error {
+			_, err := o.GetMechanismList(slots[0])
+			return err
+		},
 		"C_GetAttributeValue": func() error {
 			_, err := o.GetAttributeValue(o.s, key, ask(pkcs11.CKA_LABEL, pkcs11.CKA_ENCRYPT))
 			return err

@@ -40,6 +40,11 @@ type Module interface {
 
 	GetSlotList(tokenPresent bool) ([]uint, error)
 	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
+	// GetMechanismList returns the types that the module lists, in its order.
+	GetMechanismList(slot uint) ([]uint, error)
+	// GetMechanismInfo tells which sizes a mechanism takes, in the unit of the
+	// mechanism.
+	GetMechanismInfo(slot, mechanism uint) (pkcs11.MechanismInfo, error)
 	InitToken(slot uint, pin, label string) error
 	InitPIN(s Session, pin string) error
 

@@ -37,6 +37,25 @@ func (c *Client) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) {
 	return info, nil
 }
 
+// GetMechanismList is C_GetMechanismList.
+func (c *Client) GetMechanismList(slot uint) ([]uint, error) {
+	x, err := c.ask(&request{op: opGetMechanismList, numbers: [3]uint{slot}})
+	if err != nil {
+		return nil, err
+	}
+	defer x.release()
+	return x.reply.numbers, nil
+}
+
+// GetMechanismInfo is C_GetMechanismInfo.
+func (c *Client) GetMechanismInfo(slot, mechanism uint) (pkcs11.MechanismInfo, error) {
+	n, err := c.numbers(3, request{op: opGetMechanismInfo, numbers: [3]uint{slot, mechanism}})
+	if err != nil {
+		return pkcs11.MechanismInfo{}, err
+	}
+	return pkcs11.MechanismInfo{MinKeySize: n[0], MaxKeySize: n[1], Flags: n[2]}, nil
+}
+
 // InitToken is C_InitToken.
 func (c *Client) InitToken(slot uint, pin, label string) error {
 	data := []byte(pin)

@@ -69,6 +69,16 @@ func exercise(t *testing.T, m cryptoki.Module, slot uint) map[string]any {
 	note("token", info)
 	_, err = m.GetTokenInfo(slot + 1000)
 	failed("no token", err)
+	mechanisms, err := m.GetMechanismList(slot)
+	must(t, err)
+	note("mechanisms", mechanisms)
+	sizes, err := m.GetMechanismInfo(slot, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN)
+	must(t, err)
+	note("sizes", sizes)
+	_, err = m.GetMechanismList(slot + 1000)
+	failed("no mechanisms", err)
+	_, err = m.GetMechanismInfo(slot, 0xffffffff)
+	failed("no mechanism", err)
 
 	s := open(t, m, slot)
 	wrong := func() (string, error) { return "wrong", nil }

@@ -118,6 +118,14 @@ func (s *server) do(q *request, r *reply) error {
 		info, err := m.GetTokenInfo(q.numbers[0])
 		r.setTokenInfo(&info)
 		return err
+	case opGetMechanismList:
+		types, err := m.GetMechanismList(q.numbers[0])
+		r.numbers = types
+		return err
+	case opGetMechanismInfo:
+		info, err := m.GetMechanismInfo(q.numbers[0], q.numbers[1])
+		r.numbers = []uint{info.MinKeySize, info.MaxKeySize, info.Flags}
+		return err
 	case opInitToken:
 		return m.InitToken(q.numbers[0], string(q.data), string(q.text))
 	case opDigestPIN:

@@ -50,6 +50,8 @@ const (
 	opEncrypt
 	opDecrypt
 	opSign
+	opGetMechanismList
+	opGetMechanismInfo
 )
 
 // request is a call of a method with its arguments.
