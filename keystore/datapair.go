@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -76,9 +77,15 @@ func (w *worker) readablePair(s shape) (pair dataPair, err error) {
 	if err != nil {
 		return pair, w.fail("C_GetAttributeValue", err)
 	}
+	if public, err := s.encodePoint(point); err != nil || !bytes.Equal(public, pair.public) {
+		return pair, w.fail("C_GenerateKeyPair", errNoPair)
+	}
 	pair.private, err = s.encodePrivate(scalar, point)
 	return pair, err
 }
+
+// errNoPair: what the token calls a key pair is none.
+var errNoPair = errors.New("its public key is not that of its private key")
 
 // pointOf returns the public point of a private key.
 func (s shape) pointOf(scalar []byte) ([]byte, error) {

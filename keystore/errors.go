@@ -62,8 +62,11 @@ var (
 	// ErrRootKey: the root key of a vault is gone from the token, or the token
 	// does not permit its use any more, so that nothing wrapped under it opens.
 	ErrRootKey = errors.New("root key is not usable")
+	// ErrWrappedKey: a wrapped key does not open under the root key: it is damaged,
+	// or was wrapped under another one. The token is known to be well.
+	ErrWrappedKey = errors.New("wrapped key does not open")
 	// ErrInvalidMaterial: what was to be imported is malformed or contradicts
-	// itself, or a wrapped key is damaged. The token is known to be well.
+	// itself. The token is known to be well.
 	ErrInvalidMaterial = errors.New("invalid key material")
 	// ErrMaterialSpec: the key material is of another kind or length than the
 	// operation needs.

@@ -49,7 +49,7 @@ func (k *Key) version(number uint32) *version {
 
 // Encrypt seals plaintext with AES-256-GCM under one version of the key. The IV
 // is fresh, from the token's generator. Errors: ErrKeyNotFound, ErrKeyDisabled,
-// ErrKeyUsage, ErrBusy, a *TokenError, or that of ctx.
+// ErrKeyUsage, ErrUnsupported, ErrBusy, a *TokenError, or that of ctx.
 func (k *Key) Encrypt(ctx context.Context, number uint32, plaintext, aad []byte) (Sealed, error) {
 	var out Sealed
 	err := k.use(ctx, number, func() operation {
@@ -141,6 +141,8 @@ func (k *Key) use(ctx context.Context, number uint32, newOperation func() operat
 			return fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyDisabled)
 		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
 			return fmt.Errorf("key %s in token %s: %w", k.id, k.token.name, ErrKeyUsage)
+		case isLacking(err):
+			return fmt.Errorf("key %s: %w: %w", k.id, ErrUnsupported, err)
 		default:
 			return fmt.Errorf("key %s: %w", k.id, err)
 		}

@@ -15,7 +15,10 @@ import (
 // with it: ErrInvalidMaterial, it is not decodable or contradicts itself;
 // ErrMaterialSpec, it is of another kind or length than spec says. The caller
 // wipes material.
-func (v *Vault) Import(ctx context.Context, id string, spec Spec, material []byte) (Material, error) {
+//
+// As with Generate, what is returned was of use once, and ErrUnsupported says that
+// the token does not make or use such keys.
+func (v *Vault) Import(ctx context.Context, id string, spec Spec, material []byte, uses ...Use) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
 		return Material{}, err
@@ -24,34 +27,45 @@ func (v *Vault) Import(ctx context.Context, id string, spec Spec, material []byt
 	if err != nil {
 		return Material{}, fmt.Errorf("import key %s: %w", id, err)
 	}
-	return v.importParsed(ctx, id, spec, s, value)
+	return v.importParsed(ctx, order{id: id, spec: spec, shape: s, uses: uses}, value)
 }
 
 // importParsed stores value, and wipes it.
-func (v *Vault) importParsed(ctx context.Context, id string, spec Spec, s shape, value parsed) (Material, error) {
-	create := func(at storage) func(w *worker) (product, error) {
-		return func(w *worker) (product, error) {
-			template := append(s.template(at), value.attributes...)
-			if s.family == familyAES && at.onToken {
-				template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, newMark(1).bytes()))
-			}
-			h, err := w.t.module.ctx.CreateObject(w.session, template)
-			return product{handle: h, public: value.public}, w.fail("C_CreateObject", err)
-		}
-	}
+func (v *Vault) importParsed(ctx context.Context, o order, value parsed) (Material, error) {
 	n := newDrops(value.wipe)
 	defer n.done()
-	resident := func() (Material, error) {
-		return v.makeResident(ctx, id, spec, s, create(storage{label: v.label(id), onToken: true}), n.add())
+	in := func(at storage) *order {
+		own := o
+		own.drop = n.add()
+		own.produce = func(w *worker) (product, error) { return w.createParsed(o.shape, at, value) }
+		return &own
 	}
-	if s.family == familyEdwards {
+	resident := func() (Material, error) {
+		return v.makeResident(ctx, in(storage{label: v.label(o.id), onToken: true}))
+	}
+	if o.shape.family == familyEdwards {
 		return resident()
 	}
-	m, err := v.wrapNew(ctx, id, spec, s, create(storage{extractable: true}), n.add())
+	m, err := v.wrapNew(ctx, in(storage{extractable: true}))
 	if errors.Is(err, errNotWrappable) {
 		return resident()
 	}
 	return m, err
+}
+
+// createParsed makes an object of key material.
+func (w *worker) createParsed(s shape, at storage, value parsed) (product, error) {
+	template := append(s.template(at), value.attributes...)
+	if s.family == familyAES && at.onToken {
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, newMark(1).bytes()))
+	}
+	h, err := w.t.module.ctx.CreateObject(w.session, template)
+	if s.family == familyEC && isTemplateRefused(err) {
+		if point, e := s.decodePoint(value.public); e == nil {
+			h, err = w.t.module.ctx.CreateObject(w.session, append(template, pkcs11.NewAttribute(ckaNSSDB, point)))
+		}
+	}
+	return product{handle: h, public: value.public, foreign: true}, w.fail("C_CreateObject", err)
 }
 
 // parsed is key material as attributes of the object that is to hold it.

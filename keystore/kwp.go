@@ -38,6 +38,36 @@ func unwrapKWP(key, wrapped []byte) ([]byte, error) {
 	return body[:size], nil
 }
 
+// wrapKWP is AES key wrap with padding (RFC 5649, section 4.1) of at least 9 bytes.
+func wrapKWP(key, text []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	out := binary.BigEndian.AppendUint32(make([]byte, 0, 8+len(text)+7), kwpPrefix)
+	out = append(binary.BigEndian.AppendUint32(out, uint32(len(text))), text...)
+	out = append(out, make([]byte, -len(text)&7)...)
+	wrapRounds(block.Encrypt, out)
+	return out, nil
+}
+
+// wrapRounds is the wrapping process of RFC 3394, section 2.2.1, in place.
+func wrapRounds(encrypt func(dst, src []byte), own []byte) {
+	n := len(own)/8 - 1
+	b := make([]byte, 16)
+	defer clear(b)
+	copy(b, own[:8])
+	for j := range 6 {
+		for i := 1; i <= n; i++ {
+			copy(b[8:], own[8*i:])
+			encrypt(b, b)
+			copy(own[8*i:8*i+8], b[8:])
+			binary.BigEndian.PutUint64(b, binary.BigEndian.Uint64(b)^uint64(n*j+i))
+		}
+	}
+	copy(own, b[:8])
+}
+
 // unwrapRounds is the inverse of the wrapping process of RFC 3394, section 2.2.2,
 // in place.
 func unwrapRounds(decrypt func(dst, src []byte), own []byte) {

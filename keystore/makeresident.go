@@ -11,42 +11,44 @@ import (
 
 // GenerateResident makes key material in the token as a token object that never
 // leaves it, labelled hyok.kms.VAULT.ID. The id must be fresh: one that is known
-// to be in use is ErrKeyExists, and two objects of one label are not used.
-func (v *Vault) GenerateResident(ctx context.Context, id string, spec Spec) (Material, error) {
+// to be in use is ErrKeyExists, and two objects of one label are not used. As with
+// Generate, what is returned was of use once.
+func (v *Vault) GenerateResident(ctx context.Context, id string, spec Spec, uses ...Use) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
 		return Material{}, err
 	}
 	at := storage{label: v.label(id), onToken: true}
+	o := &order{id: id, spec: spec, shape: s, uses: uses, drop: func() {}}
 	if s.family == familyRSA && v.t.profile.SessionCopies {
-		return v.copyResident(ctx, id, spec, s)
+		return v.copyResident(ctx, o)
 	}
-	return v.makeResident(ctx, id, spec, s, func(w *worker) (product, error) {
+	o.produce = func(w *worker) (product, error) {
 		if s.family == familyAES {
 			h, err := w.generate(aesTemplate(at.label, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, v.t.profile.SessionCopies))
 			return product{handle: h}, err
 		}
 		return w.generateSpec(s, at)
-	}, func() {})
+	}
+	return v.makeResident(ctx, o)
 }
 
-// makeResident makes a token object while nobody searches, see gate. drop runs
-// once, when produce will not run any more.
-func (v *Vault) makeResident(ctx context.Context, id string, spec Spec, s shape, produce func(*worker) (product, error), drop func()) (Material, error) {
-	if err := v.expectNew(id); err != nil {
-		drop()
+// makeResident makes a token object while nobody searches, see gate.
+func (v *Vault) makeResident(ctx context.Context, o *order) (Material, error) {
+	if err := v.expectNew(o.id); err != nil {
+		o.drop()
 		return Material{}, err
 	}
 	var out Material
 	err := v.t.adminThen(ctx, func(w *worker) error {
-		m, err := v.finishResident(w, id, spec, s, produce)
+		m, err := v.finishResident(w, o)
 		if err == nil {
 			out = m
 		}
 		return err
-	}, drop)
+	}, o.drop)
 	if err != nil {
-		return Material{}, fmt.Errorf("key %s: %w", id, err) // the call may still write to out
+		return Material{}, fmt.Errorf("key %s: %w", o.id, err) // the call may still write to out
 	}
 	return out, nil
 }
@@ -58,21 +60,26 @@ func (v *Vault) expectNew(id string) error {
 	return nil
 }
 
-// finishResident makes a token object and makes it known.
-func (v *Vault) finishResident(w *worker, id string, spec Spec, s shape, produce func(*worker) (product, error)) (Material, error) {
-	p, err := produce(w)
+// finishResident makes a token object, proves it and makes it known.
+func (v *Vault) finishResident(w *worker, o *order) (Material, error) {
+	p, err := o.produce(w)
 	if err != nil {
-		return Material{}, err
+		return Material{}, unable(err)
 	}
-	m := Material{ID: id, Spec: spec, Public: p.public}
-	m.Digest, err = w.digest(s, spec, p)
+	m := Material{ID: o.id, Spec: o.spec, Public: p.public}
+	if p.public != nil {
+		m.Digest, err = w.digest(o.shape, o.spec, p)
+	}
 	if err == nil {
-		err = v.makeKnown(w, id, s, p.handle)
+		err = v.prove(w, o, &m, p.handle)
+	}
+	if err == nil {
+		err = v.makeKnown(w, o.id, o.shape, p.handle)
 	}
 	if err != nil {
 		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
 	}
-	return m, err
+	return m, unable(err)
 }
 
 func (v *Vault) makeKnown(w *worker, id string, s shape, h pkcs11.ObjectHandle) error {
@@ -89,7 +96,7 @@ func (v *Vault) makeKnown(w *worker, id string, s shape, h pkcs11.ObjectHandle) 
 
 // copyResident makes an RSA pair in the session and copies it to the token, so
 // that searches wait for the copying only.
-func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape) (Material, error) {
+func (v *Vault) copyResident(ctx context.Context, o *order) (Material, error) {
 	w, err := v.t.newWorker(adminWorker)
 	if err != nil {
 		return Material{}, err
@@ -101,14 +108,14 @@ func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape)
 		return Material{}, err
 	}
 	err = v.t.await(ctx, w, func(w *worker) error {
-		p, err := w.generateSpec(s, storage{label: v.label(id)})
+		p, err := w.generateSpec(o.shape, storage{label: v.label(o.id)})
 		session, over = p, w.over
 		return err
 	}, func() { <-v.slow }, nil)
 	if err != nil {
-		return Material{}, fmt.Errorf("key %s: %w", id, err)
+		return Material{}, fmt.Errorf("key %s: %w", o.id, unable(err))
 	}
-	if err := v.expectNew(id); err != nil {
+	if err := v.expectNew(o.id); err != nil {
 		return Material{}, err
 	}
 	if err := v.t.enterChange(ctx); err != nil {
@@ -119,17 +126,18 @@ func (v *Vault) copyResident(ctx context.Context, id string, spec Spec, s shape)
 		if over != w.over { // the handle may be another object's
 			return fmt.Errorf("token %s lost the session meanwhile: %w", v.t.name, errStale)
 		}
-		m, err := v.finishResident(w, id, spec, s, func(w *worker) (product, error) {
+		o.produce = func(w *worker) (product, error) {
 			h, err := w.t.module.ctx.CopyObject(w.session, session.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)})
 			return product{handle: h, public: session.public}, w.fail("C_CopyObject", err)
-		})
+		}
+		m, err := v.finishResident(w, o)
 		if err == nil {
 			out = m
 		}
 		return err
 	}, v.t.leaveChanged, nil)
 	if err != nil {
-		return Material{}, fmt.Errorf("key %s: %w", id, err) // the call may still write to out
+		return Material{}, fmt.Errorf("key %s: %w", o.id, unable(err)) // the call may still write to out
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -15,44 +16,60 @@ var errNotWrappable = errors.New("the token cannot wrap such a key")
 
 // product is an object that a call has made, with the public key if it is a pair.
 type product struct {
-	handle pkcs11.ObjectHandle
-	public []byte // DER
+	handle  pkcs11.ObjectHandle
+	public  []byte // DER
+	foreign bool   // its secret was made elsewhere
+}
+
+// order says which key material is to be made, and how.
+type order struct {
+	id    string
+	spec  Spec
+	shape shape
+	uses  []Use // of a pair, which it is proven for
+	trial bool  // nothing of it stays
+	// produce makes the object, and drop runs once, when produce will not run any
+	// more.
+	produce func(*worker) (product, error)
+	drop    func()
 }
 
 // Generate makes key material in the token and returns it wrapped under the root
 // key. No key is looked for, so that the cost does not grow with the token. Where
 // the token cannot wrap the spec (Ed25519 in SoftHSM2), it is made resident.
-func (v *Vault) Generate(ctx context.Context, id string, spec Spec) (Material, error) {
+//
+// What is returned was unwrapped and of use once, a pair for uses, or else for
+// signing. ErrUnsupported: the token does not make or use such keys.
+func (v *Vault) Generate(ctx context.Context, id string, spec Spec, uses ...Use) (Material, error) {
 	s, err := v.check(id, spec)
 	if err != nil {
 		return Material{}, err
 	}
 	if s.family == familyEdwards {
-		return v.GenerateResident(ctx, id, spec)
+		return v.GenerateResident(ctx, id, spec, uses...)
 	}
-	m, err := v.wrapNew(ctx, id, spec, s, func(w *worker) (product, error) {
+	m, err := v.wrapNew(ctx, &order{id: id, spec: spec, shape: s, uses: uses, drop: func() {}, produce: func(w *worker) (product, error) {
 		return w.generateSpec(s, storage{extractable: true})
-	}, func() {})
+	}})
 	if errors.Is(err, errNotWrappable) {
-		return v.GenerateResident(ctx, id, spec)
+		return v.GenerateResident(ctx, id, spec, uses...)
 	}
 	return m, err
 }
 
-// wrapNew returns what produce makes, wrapped. The object is of the session only
-// and destroyed afterwards. drop runs once, when produce will not run any more.
-func (v *Vault) wrapNew(ctx context.Context, id string, spec Spec, s shape, produce func(*worker) (product, error), drop func()) (Material, error) {
+// wrapNew returns what an order makes, wrapped. The object is of the session only
+// and destroyed afterwards.
+func (v *Vault) wrapNew(ctx context.Context, o *order) (Material, error) {
 	var out Material
-	err := v.runNew(ctx, s, func(w *worker) error {
-		m, err := v.wrapOnce(w, spec, s, produce)
+	err := v.runNew(ctx, o.shape, func(w *worker) error {
+		m, err := v.wrapOnce(w, o)
 		if err == nil {
-			m.ID = id
 			out = m
 		}
 		return err
-	}, drop)
+	}, o.drop)
 	if err != nil {
-		return Material{}, fmt.Errorf("key %s: %w", id, err) // the call may still write to out
+		return Material{}, fmt.Errorf("key %s: %w", o.id, err) // the call may still write to out
 	}
 	return out, nil
 }
@@ -80,48 +97,112 @@ func (v *Vault) runNew(ctx context.Context, s shape, run func(*worker) error, dr
 	})
 }
 
-// wrapOnce makes a key, wraps it and destroys it.
-func (v *Vault) wrapOnce(w *worker, spec Spec, s shape, produce func(*worker) (product, error)) (m Material, err error) {
-	p, err := produce(w)
+// wrapOnce makes a key, wraps it and destroys it. What was wrapped stays unwrapped
+// in the cache.
+func (v *Vault) wrapOnce(w *worker, o *order) (m Material, err error) {
+	p, err := o.produce(w)
 	if err != nil {
-		return m, err
+		return m, unable(err)
 	}
 	defer func() {
 		err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, p.handle)))
 	}()
-	m = Material{Spec: spec, Public: p.public}
-	if m.Digest, err = w.digest(s, spec, p); err != nil {
+	m = Material{ID: o.id, Spec: o.spec, Public: p.public}
+	if p.foreign || p.public != nil {
+		if m.Digest, err = w.digest(o.shape, o.spec, p); err != nil {
+			return m, unable(err)
+		}
+	}
+	h, err := v.wrap(w, o, &m, p.handle)
+	if err != nil {
 		return m, err
 	}
+	if o.trial {
+		return m, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, h))
+	}
+	v.cache.adopt(w, &m, h)
+	return m, nil
+}
+
+// wrap wraps a key by the first key wrap of the token that it can be unwrapped by,
+// and returns the unwrapped one.
+func (v *Vault) wrap(w *worker, o *order, m *Material, key pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
+	listed, err := w.keyWraps(v.wrappable.way(o.shape.family))
+	if err != nil {
+		return 0, err
+	}
+	refused := fmt.Errorf("%w: %w", errNotWrappable, w.t.noKeyWrap())
+	for _, m.Wrap = range listed {
+		h, err := v.wrapBy(w, o, m, key)
+		if errors.Is(err, errNotWrappable) {
+			refused = err
+			continue
+		}
+		if err == nil {
+			v.wrappable.noteWay(o.shape.family, m.Wrap)
+		}
+		return h, err
+	}
+	return 0, refused
+}
+
+// wrapBy wraps a key by m.Wrap, unwraps it and proves what comes out.
+func (v *Vault) wrapBy(w *worker, o *order, m *Material, key pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
 	// Looked at now, since under another key that has its handle nobody would
 	// ever open what is wrapped.
 	root := v.root.object.Load()
 	if root == nil {
-		return m, errRootMoved
+		return 0, errRootMoved
 	}
-	if root, err = v.root.look(w, root); err != nil {
-		return m, err
+	root, err := v.root.look(w, root)
+	if err != nil {
+		return 0, err
 	}
-	m.Wrapped, err = w.t.module.ctx.WrapKey(w.session, keyWrap(), root.handle, p.handle)
+	m.Wrapped, err = w.t.module.ctx.WrapKey(w.session, m.Wrap.mechanism(), root.handle, key)
 	switch {
 	case isCode(err, pkcs11.CKR_WRAPPING_KEY_HANDLE_INVALID):
 		v.root.object.CompareAndSwap(root, nil)
-		return m, errRootMoved
+		return 0, errRootMoved
 	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
-		return m, v.root.denied(w, "wrap")
-	case isCode(err, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_UNEXTRACTABLE, pkcs11.CKR_MECHANISM_INVALID):
-		return m, fmt.Errorf("%w: %w", errNotWrappable, w.fail("C_WrapKey", err))
+		return 0, v.root.denied(w, "wrap")
+	case isLacking(err), isCode(err, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_UNEXTRACTABLE):
+		return 0, fmt.Errorf("%w: %w", errNotWrappable, w.fail("C_WrapKey", err))
 	case err == nil && len(m.Wrapped) == 0:
 		err = errors.New("it returned nothing")
 	}
-	return m, w.fail("C_WrapKey", err)
+	if err != nil {
+		return 0, w.fail("C_WrapKey", err)
+	}
+	h, err := w.unwrapBy(m.Wrap, root.handle, m, o.shape)
+	if isUnwrapRefused(err) {
+		return 0, fmt.Errorf("%w so that it is unwrapped again: %w", errNotWrappable, err)
+	} else if err != nil {
+		return 0, v.unwrapFailed(w, root, err)
+	}
+	if err := unable(v.prove(w, o, m, h)); err != nil {
+		return 0, errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, h)))
+	}
+	return h, nil
 }
 
-func keyWrap() cryptoki.Mechanism { return cryptoki.Plain(pkcs11.CKM_AES_KEY_WRAP_PAD) }
+// isUnwrapRefused reports whether err says that a token does not unwrap such keys.
+func isUnwrapRefused(err error) bool {
+	return isLacking(err) || isTemplateRefused(err) ||
+		isCode(err, pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE)
+}
+
+// unable says of a token that it does not make or use such keys, if that is what err
+// says.
+func unable(err error) error {
+	if !errors.Is(err, ErrUnsupported) && (isLacking(err) || isTemplateRefused(err) || isCode(err, pkcs11.CKR_KEY_SIZE_RANGE)) {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return err
+}
 
 // unwrapNow makes a session object of a wrapped key.
-func (v *Vault) unwrapNow(w *worker, e *unwrapped) (pkcs11.ObjectHandle, error) {
-	s, err := e.spec.shape()
+func (v *Vault) unwrapNow(w *worker, m *Material) (pkcs11.ObjectHandle, error) {
+	s, err := m.Spec.shape()
 	if err != nil {
 		return 0, err
 	}
@@ -129,24 +210,48 @@ func (v *Vault) unwrapNow(w *worker, e *unwrapped) (pkcs11.ObjectHandle, error) 
 	if err != nil {
 		return 0, err
 	}
-	h, err := w.t.module.ctx.UnwrapKey(w.session, keyWrap(), root.handle, e.wrapped, s.template(storage{}))
-	if err == nil {
-		return h, nil
+	h, err := w.unwrap(root.handle, m, s)
+	if err != nil {
+		return 0, w.wrappedBy(m.Wrap, v.unwrapFailed(w, root, err))
 	}
+	return h, nil
+}
+
+// wrappedBy says of what does not open by which key wrap it was wrapped, and that the
+// token does not support it if it does not list that.
+func (w *worker) wrappedBy(k KeyWrap, err error) error {
+	listed, listErr := w.keyWraps(k)
+	if listErr == nil && !slices.Contains(listed, k) && errors.Is(err, ErrWrappedKey) {
+		return fmt.Errorf("%w: it was wrapped by %s, which token %s does not list: %w", ErrUnsupported, k.Mechanism(), w.t.name, err)
+	}
+	return fmt.Errorf("wrapped by %s: %w", k.Mechanism(), err)
+}
+
+// unwrapFailed says what it means that the token did not unwrap what it wrapped. It
+// never is anything of a caller's.
+func (v *Vault) unwrapFailed(w *worker, root *rootObject, err error) error {
 	switch {
 	case isHandleGone(err):
 		v.root.object.CompareAndSwap(root, nil)
-		return 0, errRootMoved
+		return errRootMoved
 	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
-		return 0, v.root.denied(w, "unwrap")
+		return v.root.denied(w, "unwrap")
 	}
-	return 0, w.refused("C_UnwrapKey", err)
+	var failure *TokenError
+	if !errors.As(err, &failure) || errors.Is(err, ErrUnsupported) {
+		return err
+	}
+	return w.refused(failure.Call, failure.Err, ErrWrappedKey)
 }
 
-// refused tells a bad input, which some tokens call a general error, from a sick
-// token: that one does not pass the self-test.
-func (w *worker) refused(call string, err error) error {
+// refused tells a bad input, which some tokens call a general error and which blame
+// names, from a sick token, which does not pass the self-test, and from one that
+// does not do such things.
+func (w *worker) refused(call string, err, blame error) error {
 	failure := w.fail(call, err)
+	if isLacking(err) || isTemplateRefused(err) {
+		return fmt.Errorf("%w: %w", ErrUnsupported, failure)
+	}
 	if isSessionLost(err) || isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_MEMORY,
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_SESSION_COUNT) {
 		return failure
@@ -154,7 +259,7 @@ func (w *worker) refused(call string, err error) error {
 	if testErr := w.selfTest(); testErr != nil {
 		return errors.Join(failure, testErr)
 	}
-	return fmt.Errorf("%w (%v)", ErrInvalidMaterial, failure) // %v: it is not the token's failure
+	return fmt.Errorf("%w (%v)", blame, failure) // %v: it is not the token's failure
 }
 
 // generateSpec makes a key or key pair; of a pair only the private key stays.

@@ -55,7 +55,7 @@ func (r *replication) compare(ctx context.Context, c candidate, h pkcs11.ObjectH
 // wrap wraps a version in the source.
 func (r *replication) wrap(w *worker, k kek, c candidate) ([]byte, error) {
 	const wrappedLength = aes256KeyLength + 8 // RFC 5649
-	wrapped, err := w.t.module.ctx.WrapKey(w.session, keyWrap(), k.source, c.handle)
+	wrapped, err := w.wrapKWP(k.source, c.handle)
 	switch {
 	case isCode(err, pkcs11.CKR_KEY_UNEXTRACTABLE):
 		return nil, r.unextractable(c.info.Number)
@@ -65,6 +65,41 @@ func (r *replication) wrap(w *worker, k kek, c candidate) ([]byte, error) {
 		return nil, fmt.Errorf("token %s: %w: the key is wrapped in %d bytes, so it is none of 256 bits", w.t.name, ErrMaterialSpec, len(wrapped))
 	}
 	return wrapped, nil
+}
+
+// wrapKWP wraps by the first key wrap that the token lists and does. Should it not
+// be that of RFC 5649, its length shows.
+func (w *worker) wrapKWP(by, key pkcs11.ObjectHandle) (wrapped []byte, err error) {
+	listed, err := w.keyWraps(WrapKWP)
+	if err != nil {
+		return nil, err
+	}
+	if len(listed) == 0 {
+		return nil, w.t.noKeyWrap()
+	}
+	for _, way := range listed {
+		if wrapped, err = w.t.module.ctx.WrapKey(w.session, way.mechanism(), by, key); !isLacking(err) {
+			break
+		}
+	}
+	return wrapped, err
+}
+
+// unwrapKWP unwraps by the first key wrap that the token lists and does.
+func (w *worker) unwrapKWP(by pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (h pkcs11.ObjectHandle, err error) {
+	listed, err := w.keyWraps(WrapKWP)
+	if err != nil {
+		return 0, err
+	}
+	if len(listed) == 0 {
+		return 0, w.t.noKeyWrap()
+	}
+	for _, way := range listed {
+		if h, err = w.t.module.ctx.UnwrapKey(w.session, way.mechanism(), by, wrapped, template); !isLacking(err) {
+			break
+		}
+	}
+	return h, err
 }
 
 // challenge has the source seal a random text under a version.
@@ -138,7 +173,7 @@ func (r *replication) unwrap(w *worker, k kek, c candidate, ch challenge, wrappe
 		return nil
 	}
 	produce := func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-		h, err := w.t.module.ctx.UnwrapKey(w.session, keyWrap(), k.target, wrapped, template)
+		h, err := w.unwrapKWP(k.target, wrapped, template)
 		return h, r.notUnwrapped(w, err)
 	}
 	var h pkcs11.ObjectHandle
@@ -176,7 +211,7 @@ func (r *replication) notUnwrapped(w *worker, err error) error {
 	if err := w.forbidden("C_UnwrapKey", "unwrap the key by AES key wrap with padding", err); errors.Is(err, ErrUnsupported) {
 		return err
 	}
-	err = w.refused("C_UnwrapKey", err)
+	err = w.refused("C_UnwrapKey", err, ErrInvalidMaterial)
 	if errors.Is(err, ErrInvalidMaterial) && r.o.WrappingKey != "" {
 		err = fmt.Errorf("the keys labelled %s in the tokens %s and %s are not the same key: %w", printable(r.o.WrappingKey), r.source.t.name, r.target.t.name, err)
 	}

@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 
@@ -116,7 +117,7 @@ func (w *worker) packKEK(pair transportPair) (key pkcs11.ObjectHandle, block []b
 	if err != nil {
 		return 0, nil, w.forbidden("C_GenerateKey", "make a key-encryption key", err)
 	}
-	block, err = ctx.WrapKey(w.session, oaepSHA1(), public, key)
+	block, err = ctx.WrapKey(w.session, oaepWith(crypto.SHA1), public, key)
 	if err == nil && len(block) != transportBits/8 {
 		err = fmt.Errorf("it returned %d bytes", len(block))
 	}
@@ -129,7 +130,7 @@ func (w *worker) unpackKEK(pair transportPair, block []byte) (pkcs11.ObjectHandl
 	ctx := w.t.module.ctx
 	template := append(shape{family: familyAES}.identity(), storage{}.attributes()...)
 	template = append(template, only(pkcs11.CKA_UNWRAP, pkcs11.CKA_WRAP, pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT)...)
-	key, err := ctx.UnwrapKey(w.session, oaepSHA1(), pair.private, block, template)
+	key, err := ctx.UnwrapKey(w.session, oaepWith(crypto.SHA1), pair.private, block, template)
 	err = w.forbidden("C_UnwrapKey", "unwrap a key-encryption key by RSAES-OAEP", err)
 	return key, errors.Join(err, w.fail("C_DestroyObject", ctx.DestroyObject(w.session, pair.private)))
 }

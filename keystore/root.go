@@ -108,10 +108,7 @@ func agreed(ctx context.Context, label string, attempt func() error) error {
 // prove has the root key wrap something. SoftHSM2 shows a key that another process
 // makes before it has its value.
 func (r *rootKey) prove(ctx context.Context) error {
-	s := shape{family: familyAES, bytes: aes256KeyLength}
-	_, err := r.v.wrapNew(ctx, "probe", SpecAES256, s, func(w *worker) (product, error) {
-		return w.generateSpec(s, storage{extractable: true})
-	}, func() {})
+	_, err := r.v.wrapNew(ctx, r.v.trial(SpecAES256, shape{family: familyAES, bytes: aes256KeyLength}))
 	if errors.Is(err, errNotWrappable) {
 		return nil // then keys are resident
 	}

@@ -78,6 +78,10 @@ type Token struct {
 	index    keyIndex
 	copies   copyKeeper
 	health   healthState
+
+	mechanisms    atomic.Pointer[mechanismList] // nil: not read yet
+	fullTemplates atomic.Bool                   // see shape.unwrapTemplates
+	oaep          oaepMemory
 }
 
 // lifetime keeps the module loaded while anything of the token may call it.

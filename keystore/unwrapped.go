@@ -37,10 +37,8 @@ type unwrappedCache struct {
 
 // unwrapped is one key that is unwrapped or about to be.
 type unwrapped struct {
-	c       *unwrappedCache
-	id      string
-	spec    Spec
-	wrapped []byte
+	c        *unwrappedCache
+	material Material // without its digest
 
 	ready chan struct{} // closed when what follows is valid
 	// Valid once ready is closed:
@@ -97,24 +95,50 @@ func (c *unwrappedCache) enter(m *Material) (e *unwrapped, hit bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.keys[m.ID]; e != nil {
-		if e.spec == m.Spec && (!e.done || e.valid()) && bytes.Equal(e.wrapped, m.Wrapped) {
+		if e.isOf(m) && (!e.done || e.valid()) {
 			c.order.MoveToFront(e.place)
 			e.users++
 			return e, e.done
 		}
 		c.remove(e)
 	}
-	e = &unwrapped{c: c, id: m.ID, spec: m.Spec, wrapped: bytes.Clone(m.Wrapped), ready: make(chan struct{}), users: 2}
+	e = c.newEntry(m)
+	e.users = 2
 	if !c.v.t.start(func() { c.unwrap(e) }) {
 		return nil, false
 	}
-	c.keys[e.id] = e
+	c.insert(e)
+	return e, false
+}
+
+func (c *unwrappedCache) newEntry(m *Material) *unwrapped {
+	own := Material{ID: m.ID, Spec: m.Spec, Wrap: m.Wrap, Wrapped: bytes.Clone(m.Wrapped), Public: bytes.Clone(m.Public)}
+	return &unwrapped{c: c, material: own, ready: make(chan struct{})}
+}
+
+// insert puts a key into the cache, in which there is none of its id; mu is held.
+func (c *unwrappedCache) insert(e *unwrapped) {
+	c.keys[e.material.ID] = e
 	e.place = c.order.PushFront(e)
 	for len(c.keys) > c.limit {
 		c.evictions.Add(1)
 		c.remove(c.order.Back().Value.(*unwrapped))
 	}
-	return e, false
+}
+
+// adopt enters an object that a worker has unwrapped in its own session, and
+// destroys what that leaves no room for.
+func (c *unwrappedCache) adopt(w *worker, m *Material, h pkcs11.ObjectHandle) {
+	e := c.newEntry(m)
+	e.handle, e.epoch, e.over, e.done = h, w.epoch, w.over, true
+	close(e.ready)
+	c.mu.Lock()
+	if old := c.keys[m.ID]; old != nil {
+		c.remove(old)
+	}
+	c.insert(e)
+	c.mu.Unlock()
+	c.destroyPending(w)
 }
 
 // remove takes a key out of the cache; mu is held.
@@ -123,7 +147,7 @@ func (c *unwrappedCache) remove(e *unwrapped) {
 		return
 	}
 	e.out = true
-	delete(c.keys, e.id)
+	delete(c.keys, e.material.ID)
 	c.order.Remove(e.place)
 	c.dispose(e)
 }
@@ -150,7 +174,7 @@ func (c *unwrappedCache) unwrap(e *unwrapped) {
 	err := c.v.rooted(ctx, func() error {
 		return c.v.keepers.run(ctx, func(w *worker) error {
 			c.destroyPending(w)
-			h, err := c.v.unwrapNow(w, e)
+			h, err := c.v.unwrapNow(w, &e.material)
 			if err != nil {
 				return err
 			}
@@ -244,6 +268,11 @@ func (c *unwrappedCache) sweep() {
 			c.v.t.log.Warn("unwrapped keys could not be destroyed", "error", err)
 		}
 	})
+}
+
+// isOf reports whether the key is the one of m.
+func (e *unwrapped) isOf(m *Material) bool {
+	return e.material.Spec == m.Spec && e.material.Wrap == m.Wrap && bytes.Equal(e.material.Wrapped, m.Wrapped)
 }
 
 // valid reports whether the session of the key still lives, as far as is known.

@@ -44,6 +44,8 @@ func (v *Vault) use(ctx context.Context, m *Material, s shape, newCall func() ke
 		return nil
 	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
 		return fmt.Errorf("key %s in token %s: %w", m.ID, v.t.name, ErrKeyUsage)
+	case isLacking(err) && !errors.Is(err, ErrUnsupported):
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case errors.Is(err, errStale), errors.Is(err, errRootMoved):
 		err = v.t.callError("C_OpenSession", fmt.Errorf("the token loses its sessions again and again: %w", err))
 	}
@@ -105,8 +107,9 @@ func (v *Vault) expect(m *Material, what string, families ...family) (shape, err
 
 // Encrypt seals plaintext with AES-256-GCM. The IV is fresh, from the token's
 // generator. Errors: ErrMaterialSpec (m is no AES key), ErrKeyNotFound (a
-// resident key is gone), ErrKeyUsage, ErrRootKey, ErrInvalidMaterial (m.Wrapped
-// does not open), ErrBusy, a *TokenError, or that of ctx.
+// resident key is gone), ErrKeyUsage, ErrRootKey, ErrWrappedKey (m.Wrapped does not
+// open), ErrUnsupported (the token does not do it), ErrBusy, a *TokenError, or that
+// of ctx.
 func (v *Vault) Encrypt(ctx context.Context, m *Material, plaintext, aad []byte) (Sealed, error) {
 	s, err := v.expect(m, "encrypt with AES-GCM", familyAES)
 	if err != nil {

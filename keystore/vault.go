@@ -32,6 +32,7 @@ type Vault struct {
 	slow      chan struct{} // held while an RSA key is generated; capacity is the number at once
 	closed    atomic.Bool
 	wrappable wrappable
+	tried     atomic.Bool // an AES key that was unwrapped has encrypted and decrypted
 }
 
 // Material says where the key material of one key is. It is a value that the
@@ -41,9 +42,11 @@ type Material struct {
 	// token: 1 to 64 of a-z0-9 and '-'.
 	ID   string
 	Spec Spec
-	// Wrapped is the key under the vault's root key (CKM_AES_KEY_WRAP_PAD, RFC
-	// 5649; key pairs as PKCS #8); empty: the key is resident.
+	// Wrapped is the key under the vault's root key, key pairs as PKCS #8; empty:
+	// the key is resident.
 	Wrapped []byte
+	// Wrap is how the token wrapped it.
+	Wrap KeyWrap `json:",omitzero"`
 	// Public is the SubjectPublicKeyInfo of a key pair in DER, else nil.
 	Public []byte
 	// Digest has 32 bytes, computed from what the token says of the material

@@ -273,7 +273,7 @@ func TestVaultRestarts(t *testing.T) {
 					err := s.all(patient(t))
 					var te *keystore.TokenError
 					if err != nil && (fault.seamless || !errors.As(err, &te) || errors.Is(err, keystore.ErrKeyNotFound) ||
-						errors.Is(err, keystore.ErrRootKey) || errors.Is(err, keystore.ErrInvalidMaterial) || errors.Is(err, keystore.ErrInvalidCiphertext)) {
+						errors.Is(err, keystore.ErrRootKey) || errors.Is(err, keystore.ErrWrappedKey) || errors.Is(err, keystore.ErrInvalidCiphertext)) {
 						t.Fatalf("fault %d: %v", n, err)
 					}
 				}
@@ -364,7 +364,7 @@ func TestDamagedMaterial(t *testing.T) {
 		} {
 			bad := good
 			spoil(&bad)
-			if err := useAny(t, v, &bad); !errors.Is(err, keystore.ErrInvalidMaterial) {
+			if err := useAny(t, v, &bad); !errors.Is(err, keystore.ErrWrappedKey) {
 				t.Errorf("%s %s: %v", spec, name, err)
 			}
 			if err := useAny(t, v, &good); err != nil { // the one id has another key at once
@@ -378,7 +378,7 @@ func TestDamagedMaterial(t *testing.T) {
 	sick := material(t, v, "sick", keystore.SpecAES256)
 	m.Set(t, "fail any 0x5")
 	var te *keystore.TokenError
-	if err := useAny(t, v, &sick); !errors.As(err, &te) || errors.Is(err, keystore.ErrInvalidMaterial) {
+	if err := useAny(t, v, &sick); !errors.As(err, &te) || errors.Is(err, keystore.ErrWrappedKey) {
 		t.Errorf("sick token: %v", err)
 	}
 	m.Set(t)
@@ -479,7 +479,7 @@ func TestLostRootKeyIsCheap(t *testing.T) {
 	}
 	// Another vault of the same name is another vault: nothing opens there.
 	again := openVault(t, tok)
-	if err := useAny(t, again, &key); !errors.Is(err, keystore.ErrInvalidMaterial) {
+	if err := useAny(t, again, &key); !errors.Is(err, keystore.ErrWrappedKey) {
 		t.Errorf("under a new root key: %v", err)
 	}
 	sealedBy(t, again, new(material(t, again, "new", keystore.SpecAES256)))

@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"crypto"
+	"crypto/aes"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
@@ -46,6 +47,35 @@ func TestUnwrapKWP(t *testing.T) {
 		}
 		if _, err := unwrapKWP(key[1:], good); !errors.Is(err, ErrInvalidCiphertext) {
 			t.Errorf("short key: %v", err)
+		}
+	}
+}
+
+// The first of RFC 5649, section 6, and the rounds by RFC 3394, sections 4.1, 4.3 and
+// 4.6.
+func TestWrapKWP(t *testing.T) {
+	key, text := bytesOf(t, "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"), bytesOf(t, "c37b7e6492584340bed12207808941155068f738")
+	got, err := wrapKWP(key, text)
+	if err != nil || hex.EncodeToString(got) != "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a" {
+		t.Errorf("%x, %v", got, err)
+	}
+	for _, c := range []struct{ key, text, wrapped string }{
+		{"000102030405060708090a0b0c0d0e0f", "00112233445566778899aabbccddeeff", "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5"},
+		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "00112233445566778899aabbccddeeff", "64e8c3f9ce0f5ba263e9777905818a2a93c8191e7d6e8ae7"},
+		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "00112233445566778899aabbccddeeff000102030405060708090a0b0c0d0e0f",
+			"28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21"},
+	} {
+		block, err := aes.NewCipher(bytesOf(t, c.key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := append(bytes.Repeat([]byte{0xa6}, 8), bytesOf(t, c.text)...)
+		own := bytes.Clone(plain)
+		if wrapRounds(block.Encrypt, own); hex.EncodeToString(own) != c.wrapped {
+			t.Errorf("%x", own)
+		}
+		if unwrapRounds(block.Decrypt, own); !bytes.Equal(own, plain) {
+			t.Errorf("%x comes back", own)
 		}
 	}
 }

@@ -41,9 +41,13 @@ func newVault(t testing.TB, change ...func(*keystore.Options)) (*keystore.Vault,
 	return openVault(t, tok), tok, u
 }
 
+// material makes a key, which is not unwrapped afterwards.
 func material(t testing.TB, v *keystore.Vault, id string, spec keystore.Spec) keystore.Material {
 	t.Helper()
 	m, err := v.Generate(patient(t), id, spec)
+	if err == nil {
+		err = v.Forget(patient(t))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

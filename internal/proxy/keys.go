@@ -90,6 +90,7 @@ func apiError(err error) error {
 		{keystore.ErrKeyDisabled, xks.InvalidStateException, "The external key is disabled."},
 		{keystore.ErrKeyAmbiguous, xks.InvalidStateException, "More than one key in the external key manager has this id; its administrator must remove all but one."},
 		{keystore.ErrKeyUsage, xks.InvalidKeyUsageException, "The external key manager does not permit this operation with the key."},
+		{keystore.ErrUnsupported, xks.UnsupportedOperationException, "The external key manager does not support this operation; the log of the proxy tells more."},
 		{keystore.ErrUnavailable, xks.DependencyTimeoutException, "The external key manager failed or hung and is not asked now; whether it is back is tried several times a second."},
 		{context.DeadlineExceeded, xks.DependencyTimeoutException, "The external key manager did not answer in time."},
 		{context.Canceled, xks.DependencyTimeoutException, "The request was given up before the external key manager answered."},

@@ -125,6 +125,6 @@ func (m *Metrics) WatchKMS(stats func() keystore.VaultStats, broken, holdsBack f
 	gauge("hyok_kms_kill_switch_seconds", "Longest time that wrapped keys were ever used without the root key being looked at: the measured delay of the kill switch.",
 		func(s keystore.VaultStats) float64 { return s.RootAge.Seconds() })
 	counter("hyok_kms_cache_hits_total", "Uses of a wrapped key that was unwrapped already.", func(s keystore.VaultStats) uint64 { return s.Hits })
-	counter("hyok_kms_unwraps_total", "Keys unwrapped in the token.", func(s keystore.VaultStats) uint64 { return s.Unwraps })
+	counter("hyok_kms_unwraps_total", "Keys unwrapped in the token because a use found them wrapped.", func(s keystore.VaultStats) uint64 { return s.Unwraps })
 	counter("hyok_kms_evictions_total", "Unwrapped keys that made room for others.", func(s keystore.VaultStats) uint64 { return s.Evictions })
 }
