@@ -20,6 +20,7 @@ const (
 	kindUsage  = "usage"
 	kindIntent = "intent"
 	kindMeta   = "meta"
+	kindWrap   = "wrap"
 )
 
 // batch gathers changes that become durable, and then visible, together.
@@ -156,6 +157,8 @@ func (e *Engine) load(ctx context.Context) error {
 			return restore(r, func(i *intent) { e.leave(*i) })
 		case kindMeta:
 			return restore(r, func(m *meta) { e.meta = m })
+		case kindWrap:
+			return restoreWrap(r, s)
 		}
 		return nil, fmt.Errorf("the metadata store has a record of the unknown kind %q: was it written by a newer hyok?", r.Kind)
 	})

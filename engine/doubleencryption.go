@@ -97,6 +97,8 @@ func (c *Client) materialError(k *key, err error) error {
 	inCluster := k.StoreID != "" && k.XksKeyID == ""
 	var answer error
 	switch {
+	case errors.Is(err, keystore.ErrUnsupported):
+		return err
 	case errors.Is(err, keystore.ErrKeyNotFound), errors.Is(err, keystore.ErrRootKey):
 		answer = invalidState("The key material of %s is not in its token any more.", k.arn())
 	case errors.Is(err, keystore.ErrKeyDisabled), errors.Is(err, keystore.ErrKeyUsage), errors.Is(err, keystore.ErrKeyAmbiguous):

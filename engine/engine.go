@@ -121,6 +121,9 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if err := e.ensureMeta(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.checkWraps(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.reconcile(ctx); err != nil {
 		return nil, err
 	}

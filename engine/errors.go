@@ -104,6 +104,9 @@ func apiError(err error) (known error, unexpected bool) {
 		return later(api, err), false
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &types.DependencyTimeoutException{Message: message("The token did not answer in time. The request can be tried again.", nil)}, true
+	case errors.Is(err, keystore.ErrUnsupported):
+		// An error of the server is one that SDKs repeat, and another try is of no use.
+		return unsupported("The token of this KMS does not support this operation or this kind of key; the log tells more."), true
 	case errors.Is(err, keystore.ErrUnavailable):
 		return later(&types.DependencyTimeoutException{Message: message("The token failed and is not asked now. The request can be tried again.", nil)}, err), true
 	case errors.Is(err, keystore.ErrBusy):

@@ -81,7 +81,7 @@ func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch)
 		return made, nil, err
 	}
 	defer done()
-	if made, undo, err = e.generateOwn(ctx, b, "import-"+uuid.NewString(), spec); err != nil {
+	if made, undo, err = e.generateOwn(ctx, b, "import-"+uuid.NewString(), spec, keystore.UseDecrypt); err != nil {
 		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
 	}
 	return made, undo, nil

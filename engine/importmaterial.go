@@ -122,7 +122,7 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	if undo, err = e.intendMain(ctx, i, b); err != nil {
 		return made, nil, err
 	}
-	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted)
+	made, err = e.vault.ImportEncrypted(ctx, i.Material, sp.material, t.Wrapping, algorithm, encrypted, usesOf(k)...)
 	if err != nil {
 		undo()
 	}
@@ -135,6 +135,7 @@ func (e *Engine) importInto(ctx context.Context, k *key, b *batch, t *importToke
 	case err != nil:
 		return made, nil, fmt.Errorf("import key material: %w", err)
 	}
+	e.noteWrap(b, &made)
 	return made, undo, nil
 }
 

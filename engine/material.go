@@ -44,6 +44,7 @@ func (e *Engine) generate(ctx context.Context, k *key, b *batch) (m material, un
 		undo()
 		return m, nil, fmt.Errorf("make key material: %w", err)
 	}
+	e.noteWrap(b, &made)
 	return material{ID: materialID(k.ID, made), Vault: &made}, undo, nil
 }
 
@@ -51,7 +52,7 @@ func (e *Engine) generateIn(ctx context.Context, v *keystore.Vault, k *key, id s
 	if k.StoreID != "" && k.XksKeyID == "" {
 		return v.GenerateResident(ctx, id, s) // as an AWS CloudHSM key store is meant: the material is in the customer's token
 	}
-	return v.Generate(ctx, id, s)
+	return v.Generate(ctx, id, s, usesOf(k)...)
 }
 
 // intentFor returns the intent to store before material of k is made, and
@@ -84,16 +85,17 @@ func (e *Engine) intendMain(ctx context.Context, i intent, b *batch) (undo func(
 // generateOwn makes key material that is no KMS key's in the main token; see
 // generate for what it returns. To store an intent costs less than to find out
 // whether it is needed.
-func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec) (made keystore.Material, undo func(), err error) {
+func (e *Engine) generateOwn(ctx context.Context, b *batch, id string, s keystore.Spec, uses ...keystore.Use) (made keystore.Material, undo func(), err error) {
 	i := intent{Material: id, Spec: s}
 	if err := e.intend(ctx, i); err != nil {
 		return made, nil, err
 	}
 	b.dropIntent(i)
 	undo = func() { e.undo(ctx, e.vault, i, true) }
-	if made, err = e.vault.Generate(ctx, id, s); err != nil {
+	if made, err = e.vault.Generate(ctx, id, s, uses...); err != nil {
 		undo()
 	}
+	e.noteWrap(b, &made)
 	return made, undo, err
 }
 

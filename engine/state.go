@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/tidwall/btree"
+
+	"github.com/hyok-kms/hyok/keystore"
 )
 
 // state is all metadata in memory, which reads are served from. What is stored
@@ -29,11 +31,12 @@ type state struct {
 	storeKeys   map[string]int                  // number of keys of a custom key store, by account/region/id
 	xksKeys     map[string]keyRef               // the key of an external key, by account/region/store id/external key id
 	imports     map[string]*importToken         // by id
+	wraps       map[keystore.KeyWrap]bool       // that a record is stored of
 }
 
 func newState() *state {
 	return &state{
-		byRef: map[keyRef]*key{}, ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{},
+		byRef: map[keyRef]*key{}, ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{}, wraps: map[keystore.KeyWrap]bool{},
 	}
 }
 
