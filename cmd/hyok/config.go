@@ -30,6 +30,7 @@ type checkView struct {
 	Listeners int         `json:"listeners"`
 	KMS       *kmsView    `json:"kms,omitempty"`
 	Errors    []errorView `json:"errors,omitempty"`
+	Warnings  []errorView `json:"warnings,omitempty"`
 }
 
 // kmsView is the embedded KMS, where there is one.
@@ -53,7 +54,8 @@ func newConfigCheckCommand(data *dataFlags, format *outputFormat) *cobra.Command
 		Short: "Check the configuration file and the files that it names",
 		Long: `Checks the configuration file with its credentials, identities and certificates as a server does
 before it uses them, and reports everything that is wrong with its line. The exit code is
-1 if anything is. Tokens are not opened.`,
+1 if anything is; a warning alone, as of a certificate without its intermediate one,
+changes nothing. Tokens are not opened.`,
 		Example: `  $ hyok config check hyok.yaml
   /srv/hyok/hyok.yaml is good: 1 token, 2 key stores, 1 listener; the embedded KMS: 1 listener, 2 identities, 0 clusters
   $ hyok config check broken.yaml
@@ -81,6 +83,11 @@ before it uses them, and reports everything that is wrong with its line. The exi
 			if err != nil {
 				return err
 			}
+			for _, w := range c.Warnings {
+				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w); err != nil {
+					return err
+				}
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), v.text())
 			return err
 		},
@@ -93,6 +100,7 @@ func viewCheck(path string, c *config.Config, err error) checkView {
 		if k := c.KMS; k != nil {
 			v.KMS = &kmsView{len(k.Listeners), len(k.Identities), len(k.Clusters)}
 		}
+		v.Warnings = viewErrors(c.Warnings)
 		return v
 	}
 	v := checkView{File: path}
@@ -100,15 +108,21 @@ func viewCheck(path string, c *config.Config, err error) checkView {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()
 	}
-	for _, err := range all {
+	v.Errors = viewErrors(all)
+	return v
+}
+
+func viewErrors(errs []error) []errorView {
+	var views []errorView
+	for _, err := range errs {
 		var e *config.Error
 		if errors.As(err, &e) {
-			v.Errors = append(v.Errors, errorView{e.File, e.Line, e.Column, e.Name, e.Message})
+			views = append(views, errorView{e.File, e.Line, e.Column, e.Name, e.Message})
 		} else {
-			v.Errors = append(v.Errors, errorView{Message: err.Error()})
+			views = append(views, errorView{Message: err.Error()})
 		}
 	}
-	return v
+	return views
 }
 
 // text says what a good configuration has.

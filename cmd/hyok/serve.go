@@ -87,6 +87,7 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	level.Set(c.Log.Level)
 	log := slog.New(slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: level}))
 
+	warn(log, c)
 	ctx := cmd.Context()
 	p, err := proxy.Start(ctx, c, versionString(), log)
 	if err != nil {
@@ -109,6 +110,13 @@ func (f *serveFlags) run(cmd *cobra.Command) (err error) {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Limits.Drain)
 	defer cancel()
 	return errors.Join(failed, p.Shutdown(drain))
+}
+
+// warn logs what a configuration has that is probably not meant.
+func warn(log *slog.Logger, c *config.Config) {
+	for _, err := range c.Warnings {
+		log.Warn("the configuration may not be as it is meant", "warning", err)
+	}
 }
 
 // spendMemoryOnGarbage collects garbage eight times more rarely than Go does by
@@ -217,6 +225,7 @@ func (f *serveFlags) watch(ctx context.Context, c *config.Config, p *proxy.Proxy
 		}
 		level.Set(next.Log.Level)
 		log.Info("configuration reloaded")
+		warn(log, next)
 		if asked { // a certificate that renews itself says nothing of a PIN
 			p.RetryPINs()
 		}

@@ -26,6 +26,8 @@ type Config struct {
 	Limits       Limits
 	Health       Health
 	Log          Log
+	// Warnings are what is probably not meant, each an *Error; Load alone looks for it.
+	Warnings []error
 
 	seen snapshot // the files as they were just before Load read them
 }

@@ -1,9 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +60,7 @@ func read(path string, profiles []string) (*Config, []error) {
 func (c *Config) checkFiles() []error {
 	var errs []error
 	check := func(err error) { // once, as listeners share their files
-		if err != nil && !slices.ContainsFunc(errs, func(other error) bool { return other.Error() == err.Error() }) {
+		if err != nil && !containsText(errs, err) {
 			errs = append(errs, err)
 		}
 	}
@@ -75,7 +72,11 @@ func (c *Config) checkFiles() []error {
 		if l.TLS == nil {
 			continue
 		}
-		check(l.TLS.checkCertificate())
+		if err := l.TLS.checkCertificate(); err != nil {
+			check(err)
+		} else if err := l.TLS.missingIntermediate(); err != nil && !containsText(c.Warnings, err) {
+			c.Warnings = append(c.Warnings, err)
+		}
 		check(checkCertificates(l.TLS.ClientCA))
 	}
 	if k := c.KMS; k != nil {
@@ -88,32 +89,9 @@ func (c *Config) checkFiles() []error {
 	return errs
 }
 
-func (t *TLS) checkCertificate() error {
-	if t.Certificate == "" { // reported already
-		return nil
-	}
-	certificate, err := readFile(t.Certificate)
-	if err != nil {
-		return err
-	}
-	if t.KeyFile == "" {
-		return checkPEM(t.Certificate, certificate)
-	}
-	info, err := os.Stat(t.KeyFile)
-	if err != nil {
-		return fileError(t.KeyFile, err)
-	}
-	if mode := info.Mode().Perm(); mode&0o027 != 0 {
-		return &Error{File: t.KeyFile, Message: fmt.Sprintf("has mode %04o: others can reach this private key, or its group can replace it; run chmod g-w,o= on it", mode)}
-	}
-	key, err := readFile(t.KeyFile)
-	if err != nil {
-		return err
-	}
-	if _, err := tls.X509KeyPair(certificate, key); err != nil {
-		return &Error{File: t.Certificate, Message: "and " + t.KeyFile + " are not a certificate and its key", Cause: err}
-	}
-	return nil
+// containsText reports whether one of errs says the same as err.
+func containsText(errs []error, err error) bool {
+	return slices.ContainsFunc(errs, func(other error) bool { return other.Error() == err.Error() })
 }
 
 // checkFolder reports whether there can be a folder at path, which its user makes.
@@ -126,38 +104,6 @@ func checkFolder(path string) error {
 		return fileError(path, err)
 	case !info.IsDir():
 		return &Error{File: path, Message: "must be a folder"}
-	}
-	return nil
-}
-
-// checkCertificates checks a file of certificates, where one is named.
-func checkCertificates(path string) error {
-	if path == "" {
-		return nil
-	}
-	data, err := readFile(path)
-	if err != nil {
-		return err
-	}
-	return checkPEM(path, data)
-}
-
-// checkPEM reports whether all PEM blocks of data are certificates, of which
-// there is one at least.
-func checkPEM(path string, data []byte) error {
-	n := 0
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
-			return &Error{File: path, Message: "has a PEM block that is not a certificate"}
-		}
-		n++
-	}
-	if n == 0 {
-		return &Error{File: path, Message: "has no PEM certificate"}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type fileVersion struct {
 	inode    uint64
 	size     int64
 	modified time.Time
+	changed  time.Time // which cannot be set back, unlike modified
 	mode     fs.FileMode
 }
 
@@ -34,7 +35,7 @@ func versionOf(path string) fileVersion {
 	}
 	v := fileVersion{resolved: resolved, size: info.Size(), modified: info.ModTime(), mode: info.Mode()}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		v.inode = stat.Ino
+		v.inode, v.changed = stat.Ino, changeTime(stat)
 	}
 	return v
 }
