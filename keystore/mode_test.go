@@ -1,25 +1,19 @@
 package keystore_test
 
 import (
-	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 
+	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 )
-
-// modeVariable is set in the process of TestStorageUnreadable that is not root.
-const modeVariable = "HYOK_TEST_MODE"
 
 // The storage of a token cannot be read for a while, by a process that is not root: as
 // TestStorageAway.
 func TestStorageUnreadable(t *testing.T) {
-	if os.Getenv(modeVariable) == "" && os.Geteuid() == 0 {
-		asNobody(t)
+	if tokentest.AsNobody(t) {
 		return
 	}
 	everything := func(h *housed) []string { return append(h.objects(t), filepath.Join(h.folder, "token.object")) }
@@ -85,29 +79,4 @@ func unreadable(t *testing.T, files []string) (giveBack func()) {
 		t.Helper()
 		set(func(f string) fs.FileMode { return modes[f] })
 	}
-}
-
-// asNobody runs the test at hand in a process without root's permissions.
-func asNobody(t *testing.T) {
-	t.Helper()
-	const nobody = 65534
-	dir, err := os.MkdirTemp("", "hyok-nobody-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	binary, err := os.ReadFile(os.Args[0])
-	program := filepath.Join(dir, "test")
-	if err = errors.Join(err, os.WriteFile(program, binary, 0o700), os.Chown(dir, nobody, nobody), os.Chown(program, nobody, nobody)); err != nil {
-		t.Fatal(err)
-	}
-	child := exec.CommandContext(patient(t), program, "-test.run", "^"+t.Name()+"$", "-test.v")
-	child.Dir = dir
-	child.Env = []string{modeVariable + "=1", "TMPDIR=" + dir, "HOME=" + dir, "PATH=" + os.Getenv("PATH")}
-	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := child.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v:\n%s", err, out)
-	}
-	t.Logf("%s", out)
 }

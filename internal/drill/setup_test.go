@@ -47,6 +47,7 @@ type site struct {
 	others  []*keystore.Token // another program on each token
 	client  *xks.Client
 	proxy   *proxy.Proxy
+	dir     string // of its configuration and data
 }
 
 // newSite starts a proxy over TLS on n tokens with a key "k". lines are added to the
@@ -54,7 +55,30 @@ type site struct {
 func newSite(t *testing.T, n int, lines string, behaviours ...string) *site {
 	t.Helper()
 	s := &site{t: t}
+	var tokens []siteToken
+	for range n {
+		m := tokentest.NewFaulty(t)
+		u := m.Token(t, &modules)
+		tokens = append(tokens, siteToken{u.Token, m.Path})
+		u.ModulePath = tokentest.Module(t)
+		other := tokentest.Open(t, &modules, tokentest.Options(u))
+		s.put(other)
+		m.Set(t, behaviours...)
+		s.modules, s.others = append(s.modules, m), append(s.others, other)
+	}
+	s.start(tokens, lines)
+	return s
+}
+
+// siteToken says which token a proxy is to use, and by which module.
+type siteToken struct{ label, module string }
+
+// start starts the proxy.
+func (s *site) start(from []siteToken, lines string) {
+	t := s.t
+	t.Helper()
 	dir, ca, cred := t.TempDir(), tlstest.NewCA(t), xks.NewCredential()
+	s.dir = dir
 	write := func(name, text string) {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
@@ -66,17 +90,10 @@ func newSite(t *testing.T, n int, lines string, behaviours ...string) *site {
 	tlstest.WriteFiles(t, dir, "server", ca.Issue(t, "localhost"))
 	var tokens strings.Builder
 	var names []string
-	for i := range n {
-		m := tokentest.NewFaulty(t)
-		u := m.Token(t, &modules)
+	for i, tok := range from {
 		name := string(rune('a' + i))
 		names = append(names, name)
-		fmt.Fprintf(&tokens, "  %s: {uri: \"pkcs11:token=%s?module-path=%s&pin-source=file:pin\"%s}\n", name, u.Token, m.Path, lines)
-		u.ModulePath = tokentest.Module(t)
-		other := tokentest.Open(t, &modules, tokentest.Options(u))
-		s.put(other)
-		m.Set(t, behaviours...)
-		s.modules, s.others = append(s.modules, m), append(s.others, other)
+		fmt.Fprintf(&tokens, "  %s: {uri: \"pkcs11:token=%s?module-path=%s&pin-source=file:pin\"%s}\n", name, tok.label, tok.module, lines)
 	}
 	write(config.FileName, fmt.Sprintf(`version: 1
 tokens:
@@ -110,7 +127,6 @@ listeners:
 		t.Fatal(err)
 	}
 	s.warm()
-	return s
 }
 
 // connections is how many the client has, all of them open before the drill begins.
