@@ -22,3 +22,6 @@ func (t *Token) RestartWaits() bool {
 	}
 	return true
 }
+
+// Idle reports whether a token counts as one that nobody asks.
+func (t *Token) Idle() bool { return t.isIdle() }

@@ -112,6 +112,32 @@ func TestReinitializeDisturbsNoOtherToken(t *testing.T) {
 	}
 }
 
+// A token that nobody asks holds up nothing: it is tried at once. The first who ask it
+// after a loss are told that it is not available, and not that they made it fail.
+func TestReinitializeWhileIdle(t *testing.T) {
+	for _, code := range []string{"CKR_DEVICE_REMOVED", "CKR_DEVICE_ERROR", "CKR_GENERAL_ERROR"} {
+		t.Run(code, func(t *testing.T) {
+			m, tokens, keys := twins(t)
+			eventually(t, "the second token is idle", func() bool { return tokens[1].Idle() })
+			m.Set(t, "dead "+code+" until-initialize")
+			eventually(t, "the first token is given up", func() bool {
+				_, err := keys[0].Encrypt(patient(t), 1, []byte("p"), nil)
+				if !errors.Is(err, keystore.ErrUnavailable) {
+					t.Errorf("its answer is %v", err)
+				}
+				return !tokens[0].Available()
+			})
+			m.Set(t)
+			eventually(t, "it is back", tokens[0].Available)
+			if n := m.Count(t, "C_Finalize"); n == 0 {
+				t.Error("it came back without C_Finalize")
+			}
+			seal(t, keys[0], "p", "")
+			seal(t, keys[1], "p", "")
+		})
+	}
+}
+
 // C_Finalize while a call is inside may crash: it waits until that returns.
 func TestReinitializeWaitsForHangingCall(t *testing.T) {
 	tok, m, _ := newFaulty(t, "softhsm2", nil, sessions(3))

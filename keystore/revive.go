@@ -406,7 +406,7 @@ func (ms *Modules) mayFinalize(ctx context.Context, t *Token, force bool) bool {
 	}
 	var tried sync.WaitGroup
 	for _, other := range ms.usersOf(t.module) {
-		if other != t && other.Available() && other.clock()-time.Duration(other.sessions.good.Load()) > idleAfter {
+		if other != t && other.Available() && other.isIdle() {
 			tried.Go(func() { other.tryIdle(ctx) })
 		}
 	}
@@ -420,6 +420,9 @@ func (ms *Modules) onlyTokens(m *module) bool {
 	defer ms.mu.Unlock()
 	return m.refs == len(m.users)
 }
+
+// isIdle reports whether nothing has succeeded lately.
+func (t *Token) isIdle() bool { return t.clock()-time.Duration(t.sessions.good.Load()) > idleAfter }
 
 // tryIdle opens the breaker of a token that fails its self-test, while another token of
 // its module is out of service. If nobody asks it, that would take long to be noticed.

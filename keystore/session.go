@@ -332,11 +332,30 @@ func (w *worker) perform(c *call) error {
 		}
 		repeatable := !begun || w.kind == pooledWorker
 		if again || !repeatable || !w.breaks(err) || isModuleGone(err) || errors.Is(err, ErrPINIncorrect) || c.state.Load() != callRunning {
-			return err
+			return w.outOfReach(err, begun && again)
 		}
 		w.t.log.Warn("a session was lost or is doubtful, and is opened again", "error", err)
 		w.doubtful = true
 	}
+}
+
+// outOfReach adds to a failure that the token cannot be reached at all, if no session
+// with it can be opened: then it is not about what was asked. opened: one was, just
+// before.
+func (w *worker) outOfReach(err error, opened bool) error {
+	if opened || !w.breaks(err) || !isAway(err) {
+		return err
+	}
+	w.doubtful = true
+	if !isAway(w.openSession()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// isAway reports whether err may say that the token is not there.
+func isAway(err error) bool {
+	return (isAnswer(err) || isModuleGone(err) || errors.Is(err, ErrTokenNotFound)) && !errors.Is(err, ErrPINIncorrect) && !isCode(err, pkcs11.CKR_SESSION_COUNT)
 }
 
 // openSession opens the session unless it is open. One that was opened before

@@ -232,6 +232,9 @@ func TestKMSWithoutItsRootKey(t *testing.T) {
 		if _, err := c.CreateKey(ctx, &kms.CreateKeyInput{}); code(err) != "KMSInvalidStateException" {
 			t.Errorf("CreateKey: %v", err)
 		}
+		if err := r.proxy.Ready(); err == nil || !strings.Contains(err.Error(), "hyok.root.default") {
+			t.Errorf("it is ready: %v", err)
+		}
 		r.stop()
 	}
 }

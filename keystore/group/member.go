@@ -91,6 +91,7 @@ func (m *member) latency() (mean, deviation time.Duration) {
 // group. What failed because it was called off says nothing.
 func (g *Group) note(m *member, began time.Duration, err error) {
 	now := g.now()
+	var failed *keystore.TokenError
 	switch {
 	case err == nil, errors.Is(err, keystore.ErrInvalidCiphertext):
 		m.learn(now - began)
@@ -99,6 +100,8 @@ func (g *Group) note(m *member, began time.Duration, err error) {
 		g.heard(m) // it may have searched for the key: how long it took says nothing
 	case errors.Is(err, keystore.ErrUnproven):
 		g.heard(m) // others of its keys may be well
+	case errors.As(err, &failed) && m.token.Available():
+		g.doubt(m, err)
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, keystore.ErrClosed):
 		m.down.Store(true)
 	case errors.Is(err, context.Canceled):
