@@ -154,6 +154,24 @@ func (v *Vault) Destroy(ctx context.Context, m Material) error {
 		return nil
 	}
 	label := v.label(m.ID)
+	found, err := v.destroyObjects(ctx, s, label)
+	if err == nil && found == 0 {
+		// That it is not to be seen is not yet that it is gone.
+		if err = v.t.vouch(ctx, label); err == nil {
+			_, err = v.destroyObjects(ctx, s, label)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("destroy key %s: %w", m.ID, err)
+	}
+	v.residents.leave(m.ID)
+	v.t.leave(label)
+	return nil
+}
+
+// destroyObjects destroys the token objects with a label, and returns how many it found.
+func (v *Vault) destroyObjects(ctx context.Context, s shape, label string) (found int, err error) {
+	n := 0
 	err = v.t.admin(ctx, func(w *worker) error {
 		handles, err := w.findObjects(append(s.identity(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)))
 		if err == nil {
@@ -164,12 +182,13 @@ func (v *Vault) Destroy(ctx context.Context, m Material) error {
 				err = w.fail("C_DestroyObject", e)
 			}
 		}
+		if err == nil {
+			n = len(handles)
+		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("destroy key %s: %w", m.ID, err)
+		return 0, err // the call may still write to n
 	}
-	v.residents.leave(m.ID)
-	v.t.leave(label)
-	return nil
+	return n, nil
 }

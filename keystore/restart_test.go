@@ -128,7 +128,7 @@ func TestReinitializeWhileIdle(t *testing.T) {
 				return !tokens[0].Available()
 			})
 			m.Set(t)
-			eventually(t, "it is back", tokens[0].Available)
+			eventually(t, "both are back", func() bool { return tokens[0].Available() && tokens[1].Available() })
 			if n := m.Count(t, "C_Finalize"); n == 0 {
 				t.Error("it came back without C_Finalize")
 			}

@@ -350,8 +350,14 @@ func (w *worker) outOfReach(err error, opened bool) error {
 	if !isAway(w.openSession()) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return &awayError{err}
 }
+
+// awayError is a failure of a token that cannot be reached: it is ErrUnavailable as well.
+type awayError struct{ err error }
+
+func (e *awayError) Error() string   { return e.err.Error() }
+func (e *awayError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
 
 // isAway reports whether err may say that the token is not there.
 func isAway(err error) bool {
