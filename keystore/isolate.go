@@ -67,7 +67,7 @@ func (ms *Modules) isolate(ctx context.Context, o *Options) (*module, error) {
 	if err := initializeUntil(ctx, client); err != nil {
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s in a process of its own: %w", path, err)
 	}
-	return &module{ctx: client, path: path, refs: 1, ours: true}, nil
+	return &module{ctx: ms.confine(client), path: path, refs: 1, ours: true}, nil
 }
 
 // initializeUntil starts the process of a module, which is ended if it has not

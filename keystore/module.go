@@ -25,6 +25,10 @@ type Modules struct {
 	// RefusedPINs is the path of the file in which to remember the PINs that tokens
 	// have refused; empty: they are not.
 	RefusedPINs string
+	// Scope, unless empty, confines everything to token objects whose labels begin
+	// with it, in the token; here their labels are told without it. What else the
+	// tokens hold is not seen, not used and not changed. See Token.Purge.
+	Scope string
 
 	mu    sync.Mutex               // held by nobody who calls a module, since that may hang
 	open  map[string]*module       // by resolved path; guarded by mu
@@ -115,6 +119,7 @@ func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
+	library = ms.confine(library)
 	m := &module{ctx: library, path: resolved, refs: 1, ours: true}
 	// The module may be initialized already by crypto11, which serves the
 	// listener's key pair and insists on going first; it then also finalizes.

@@ -26,6 +26,7 @@ configuration names tokens by PKCS#11 URIs (RFC 7512).`,
 		newTokenListCommand(data, format),
 		newTokenInitCommand(data, format),
 		newTokenShowCommand(data, format),
+		newTokenCheckCommand(data, format),
 	)
 	data.add(group)
 	format.add(group)
