@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,9 @@ func (f *initFlags) run(ctx context.Context, out, warnings io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
+	if err := f.checkPorts(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
@@ -93,6 +97,31 @@ func (f *initFlags) run(ctx context.Context, out, warnings io.Writer) error {
 	}
 	err = f.setUp(ctx, out, dir)
 	return errors.Join(err, unlock())
+}
+
+// checkPorts reports a listener's port that another program has, before anything is
+// made. A configuration that is there already may be served at this moment.
+func (f *initFlags) checkPorts(dir string) error {
+	if fileExists(filepath.Join(dir, config.FileName)) {
+		return nil
+	}
+	for _, l := range []struct{ address, flag, setting string }{
+		{f.listen, "--listen", "LISTEN"}, {f.kmsListen, "--kms-listen", "KMS_LISTEN"}, {f.operations, "--operations", "OPERATIONS"},
+	} {
+		if l.address == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", l.address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("another program listens on %s already, and nothing was made: choose another address by %s ADDRESS (make run %s=ADDRESS)", l.address, l.flag, l.setting)
+		} else if err != nil {
+			continue // what else is wrong is for the check of the configuration, or for serve, to say
+		}
+		if err := listener.Close(); err != nil {
+			return fmt.Errorf("try the address %s: %w", l.address, err)
+		}
+	}
+	return nil
 }
 
 // makePrivate keeps others than the owner out of a folder. The root of a volume may
@@ -128,6 +157,9 @@ func (f *initFlags) setUp(ctx context.Context, out io.Writer, dir string) error 
 		return err
 	}
 	if err := f.ensureCertificate(dir); err != nil {
+		return err
+	}
+	if err := selfsigned.WriteTrustStore(filepath.Join(dir, "tls")); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, config.FileName)

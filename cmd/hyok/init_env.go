@@ -10,7 +10,8 @@ import (
 	"github.com/hyok-kms/hyok/internal/config"
 )
 
-// variable is an assignment of the shell.
+// variable is an assignment of the shell; without a value it must not be set, since
+// some clients send one that is empty.
 type variable struct{ name, value string }
 
 // writeEnv writes what a client needs as shell assignments.
@@ -22,16 +23,24 @@ func writeEnv(dir, conf, module string, c *config.Config) error {
 	var b strings.Builder
 	var names []string
 	b.WriteString("# What clients of this data folder need. It holds secrets.\n")
+	var unset []string
 	for _, v := range append(clients,
 		variable{"SOFTHSM2_CONF", conf},
 		variable{"HYOK_PKCS11_MODULE", module},
 		variable{"HYOK_PIN_FILE", filepath.Join(dir, "pin")},
 	) {
+		if v.value == "" {
+			unset = append(unset, v.name)
+			continue
+		}
 		fmt.Fprintf(&b, "%s='%s'\n", v.name, strings.ReplaceAll(v.value, "'", `'\''`))
 		names = append(names, v.name)
 	}
 	// Apart from the assignments, which programs may read too.
 	fmt.Fprintf(&b, "export %s\n", strings.Join(names, " "))
+	if len(unset) > 0 {
+		fmt.Fprintf(&b, "unset %s\n", strings.Join(unset, " "))
+	}
 	if err := atomicfile.Write(filepath.Join(dir, quickstartFile), []byte(b.String())); err != nil {
 		return fmt.Errorf("write %s: %w", quickstartFile, err)
 	}
@@ -68,7 +77,7 @@ func kmsVariables(dir string, c *config.Config) []variable {
 		{"AWS_ENDPOINT_URL_STS", listenerURL(l)},
 		{"AWS_ACCESS_KEY_ID", id.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", id.SecretAccessKey},
-		// Even where it is empty: what another session has left would be sent.
+		// What another session has left would be sent.
 		{"AWS_SESSION_TOKEN", id.SessionToken},
 		{"AWS_REGION", quickstartRegion},
 		{"AWS_DEFAULT_REGION", quickstartRegion}, // where version 1 of the aws CLI looks

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +79,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	expectKMSVariables(t, dir, map[string]string{
 		"AWS_ENDPOINT_URL_KMS": "https://127.0.0.1:0", "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:0",
-		"AWS_REGION": env["HYOK_XKS_REGION"], "AWS_DEFAULT_REGION": env["HYOK_XKS_REGION"], "AWS_SESSION_TOKEN": "", "AWS_CA_BUNDLE": filepath.Join(dir, "tls", "ca.crt"),
+		"AWS_REGION": env["HYOK_XKS_REGION"], "AWS_DEFAULT_REGION": env["HYOK_XKS_REGION"], "AWS_CA_BUNDLE": filepath.Join(dir, "tls", "ca.crt"),
 	})
 
 	serve := program(t, "serve", "--data", dir, "--log-file", filepath.Join(dir, "log"))
@@ -208,18 +210,18 @@ func TestInitOfOtherFolders(t *testing.T) {
 	}
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")
-	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "10.0.0.1:0"); err == nil || !strings.Contains(err.Error(), "kms.listeners[0]: must have tls") {
+	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "10.0.0.1:0", "--operations", ""); err == nil || !strings.Contains(err.Error(), "kms.listeners[0]: must have tls") {
 		t.Errorf("plain HTTP for the network: %v", err)
 	}
-	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "localhost:8444"); err != nil {
+	if err := initialise(plain, "--plain-http", "--listen", "127.0.0.1:0", "--kms-listen", "localhost:0", "--operations", ""); err != nil {
 		t.Fatal(err)
 	}
 	expectKMSVariables(t, plain, map[string]string{
-		"AWS_ENDPOINT_URL_KMS": "http://localhost:8444", "AWS_ENDPOINT_URL_STS": "http://localhost:8444", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "",
+		"AWS_ENDPOINT_URL_KMS": "http://localhost:0", "AWS_ENDPOINT_URL_STS": "http://localhost:0", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
 	})
 
 	without := filepath.Join(dir, "without")
-	if err := initialise(without, "--kms-listen", ""); err != nil {
+	if err := initialise(without, "--listen", "127.0.0.1:0", "--kms-listen", "", "--operations", ""); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(without, config.FileName)
@@ -238,6 +240,91 @@ func TestInitOfOtherFolders(t *testing.T) {
 	}
 	if fileExists(filepath.Join(without, kmsIdentities)) {
 		t.Error("an identity was made for no KMS")
+	}
+}
+
+// A port that another program has is told before anything is made, with the setting
+// that moves it; a folder that is there already may be the other program's.
+func TestInitWhereAPortIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }() // the test is over
+	address := taken.Addr().String()
+	dir := filepath.Join(t.TempDir(), "data")
+	args := func(changed string) []string {
+		all := []string{"init", "--data", dir}
+		for _, flag := range []string{"--listen", "--kms-listen", "--operations"} {
+			if flag == changed {
+				all = append(all, flag, address)
+			} else {
+				all = append(all, flag, "127.0.0.1:0")
+			}
+		}
+		return all
+	}
+	for flag, setting := range map[string]string{"--listen": "LISTEN=", "--kms-listen": "KMS_LISTEN=", "--operations": "OPERATIONS="} {
+		out, err := program(t, args(flag)...).CombinedOutput()
+		if err == nil || !bytes.Contains(out, []byte(flag)) || !bytes.Contains(out, []byte(setting)) || !bytes.Contains(out, []byte(address)) {
+			t.Errorf("%s: %v, %s", flag, err, out)
+		}
+		if fileExists(dir) {
+			t.Fatalf("%s: the folder was made", flag)
+		}
+	}
+	if out, err := program(t, args("")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	file := filepath.Join(dir, config.FileName)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, _ := bytes.Cut(text, []byte("\nkms:"))
+	if err := os.WriteFile(file, slices.Concat(before, []byte("\nkms:"), bytes.Replace(after, []byte("127.0.0.1:0"), []byte(address), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := program(t, args("--listen")...).CombinedOutput(); err != nil {
+		t.Errorf("a folder that is set up: %v, %s", err, out)
+	}
+	out, err := program(t, "serve", "--data", dir).CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("kms.listeners[0].address in "+file)) {
+		t.Errorf("serve: %v, %s", err, out)
+	}
+}
+
+// Java and OpenSSL read the authority's certificate from the trust store.
+func TestTrustStore(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	initialise := func() {
+		if out, err := program(t, "init", "--data", dir, "--listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0", "--operations", "").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	initialise()
+	store, authority := filepath.Join(dir, "tls", "ca.p12"), filepath.Join(dir, "tls", "ca.crt")
+	certificate, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		out, err := exec.CommandContext(t.Context(), "openssl", "pkcs12", "-in", store, "-passin", "pass:changeit", "-nokeys").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		_, text, _ := strings.Cut(string(out), "-----BEGIN")
+		return "-----BEGIN" + text
+	}
+	if got := read(); got != string(certificate) {
+		t.Errorf("the store has\n%s, the authority is\n%s", got, certificate)
+	}
+	if err := os.Remove(store); err != nil { // a folder from before there was one
+		t.Fatal(err)
+	}
+	initialise()
+	if got := read(); got != string(certificate) {
+		t.Errorf("the store has\n%s, the authority is\n%s", got, certificate)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/hyok-kms/hyok/engine/kmsapi"
 	"github.com/hyok-kms/hyok/internal/config"
@@ -123,7 +124,9 @@ func (p *Proxy) listen(c *config.Config) error {
 			options.TLS = &o
 		}
 		inner, err := net.Listen("tcp", l.Address)
-		if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("listener %s: another program listens there already: end it, or change %s in %s (%w)", l.Address, listenerSetting(c, i), c.Path, err)
+		} else if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Address, err)
 		}
 		listener, err := xks.NewListener(inner, handler, options)
@@ -138,6 +141,14 @@ func (p *Proxy) listen(c *config.Config) error {
 		})
 	}
 	return nil
+}
+
+// listenerSetting is the name of the setting of a listener of allListeners.
+func listenerSetting(c *config.Config, i int) string {
+	if i < len(c.Listeners) {
+		return fmt.Sprintf("listeners[%d].address", i)
+	}
+	return fmt.Sprintf("kms.listeners[%d].address", i-len(c.Listeners))
 }
 
 // sameListeners reports whether a new configuration can take over the open

@@ -9,13 +9,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 )
@@ -77,6 +81,42 @@ func Write(dir string, hosts []string, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// TrustStorePassword is that of the trust store: it keeps nothing secret, and is the one
+// that Java itself has for its own.
+const TrustStorePassword = "changeit"
+
+// WriteTrustStore writes ca.p12 into dir, which Java reads where it would not read
+// ca.crt, unless it is there and newer.
+func WriteTrustStore(dir string) error {
+	from, to := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.p12")
+	pemInfo, err := os.Stat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the certificate is its owner's
+	} else if err != nil {
+		return fmt.Errorf("make a trust store: %w", err)
+	}
+	if info, err := os.Stat(to); err == nil && !info.ModTime().Before(pemInfo.ModTime()) {
+		return nil
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("make a trust store: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return fmt.Errorf("make a trust store: %s has no PEM block", from)
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("make a trust store: %s: %w", from, err)
+	}
+	store, err := pkcs12.Modern.EncodeTrustStore([]*x509.Certificate{ca}, TrustStorePassword)
+	if err != nil {
+		return fmt.Errorf("make a trust store: %w", err)
+	}
+	return atomicfile.Write(to, store)
 }
 
 func certificateTemplates(hosts []string, now time.Time) (ca, server *x509.Certificate) {

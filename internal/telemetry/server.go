@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -33,7 +34,9 @@ type Server struct {
 // Listen serves on address until Close.
 func Listen(address string, m *Metrics, s Service, log *slog.Logger) (*Server, error) {
 	inner, err := net.Listen("tcp", address)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("operators' listener %s: another program listens there already: end it, or change operations.address in the configuration (%w)", address, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("operators' listener %s: %w", address, err)
 	}
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
