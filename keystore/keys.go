@@ -58,6 +58,7 @@ type VersionInfo struct {
 	Decrypt          bool   `json:"decrypt"`
 	Disabled         bool   `json:"disabled"`
 	Marked           bool   `json:"madeOrAdoptedByHyok"`
+	Private          bool   `json:"private"` // it is not there without a login
 	Sensitive        bool   `json:"sensitive"`
 	Extractable      bool   `json:"extractable"`
 	AlwaysSensitive  bool   `json:"alwaysSensitive"`
@@ -201,7 +202,8 @@ func (k *Key) Permissions(ctx context.Context) (usage KeyUsage, disabled bool, e
 }
 
 // Keys asks the token for the present state of all external keys, sorted by id.
-// It searches the token once. Ambiguous keys are among them.
+// It searches the token once. Ambiguous keys are among them; PassedOver tells which
+// keys are not.
 func (t *Token) Keys(ctx context.Context) ([]KeyInfo, error) {
 	var infos []KeyInfo
 	err := t.doSearch(ctx, func(w *worker) error {
@@ -231,7 +233,7 @@ func (w *worker) keysOnce() ([]KeyInfo, error) {
 		return nil, err
 	}
 	groups := byLabel(objects)
-	maps.DeleteFunc(groups, func(id string, _ []numbered) bool { return isReserved(id) })
+	maps.DeleteFunc(groups, func(id string, _ []numbered) bool { return ValidateID(id) != nil })
 	infos := make([]KeyInfo, 0, len(groups))
 	for _, id := range slices.Sorted(maps.Keys(groups)) {
 		info, err := w.keyInfo(id, groups[id])
@@ -264,13 +266,13 @@ func (w *worker) versionInfo(o numbered) (VersionInfo, error) {
 		return VersionInfo{}, err
 	}
 	v := VersionInfo{Number: o.number, Encrypt: p.encrypt, Decrypt: p.decrypt, Disabled: p.mark.disabled, Marked: p.marked}
-	told, err := w.t.attributes(w.session, o.handle, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_ALWAYS_SENSITIVE,
+	told, err := w.t.attributes(w.session, o.handle, pkcs11.CKA_PRIVATE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_ALWAYS_SENSITIVE,
 		pkcs11.CKA_NEVER_EXTRACTABLE, pkcs11.CKA_LOCAL, pkcs11.CKA_MODIFIABLE, pkcs11.CKA_WRAP_WITH_TRUSTED)
 	if err != nil {
 		return VersionInfo{}, err
 	}
 	for i, into := range []*bool{
-		&v.Sensitive, &v.Extractable, &v.AlwaysSensitive, &v.NeverExtractable, &v.Local, &v.Modifiable, &v.WrapWithTrusted,
+		&v.Private, &v.Sensitive, &v.Extractable, &v.AlwaysSensitive, &v.NeverExtractable, &v.Local, &v.Modifiable, &v.WrapWithTrusted,
 	} {
 		*into = boolean(told[i])
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,7 +42,12 @@ func newKeyListCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Short: "List the external keys in the tokens",
 		Long: `Lists the external keys as the tokens hold them now. The status ambiguous means that two
 objects in the token claim to be the same version of the key: it is not used until one is
-renamed or destroyed.`,
+renamed or destroyed.
+
+Standard error tells how many AES keys of a token are passed over, and why, and warns of
+keys that are not private or not sensitive, as other programs make them. A token whose URI
+names no PIN is left out with a warning; if another one cannot be opened the command fails
+after it has listed the rest.`,
 		Example: `  $ hyok key list
   ID      TOKEN  VERSIONS  NEWEST  USAGE            STATUS
   orders  main   1         1       encrypt,decrypt  enabled
@@ -48,26 +55,30 @@ renamed or destroyed.`,
   prod-2  main   1         1       none             disabled`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			infos, err := flags.allKeys(cmd)
-			if err != nil {
+			infos, listErr := flags.allKeys(cmd)
+			if len(infos) == 0 && listErr != nil {
+				return listErr
+			}
+			if err := warnOfKeys(cmd.ErrOrStderr(), infos); err != nil {
 				return err
 			}
 			if *format == formatJSON {
-				return printJSON(cmd.OutOrStdout(), infos)
+				return errors.Join(printJSON(cmd.OutOrStdout(), infos), listErr)
 			}
 			var rows [][]string
 			for _, k := range infos {
 				v := k.Newest()
 				rows = append(rows, []string{k.ID, k.Token, fmt.Sprint(len(k.Versions)), fmt.Sprint(v.Number), usageText(v), keyStatus(k)})
 			}
-			return printTable(cmd.OutOrStdout(), []string{"ID", "TOKEN", "VERSIONS", "NEWEST", "USAGE", "STATUS"}, rows)
+			return errors.Join(printTable(cmd.OutOrStdout(), []string{"ID", "TOKEN", "VERSIONS", "NEWEST", "USAGE", "STATUS"}, rows), listErr)
 		},
 	}
 	flags.addToken(cmd, "configured token to look into (default all)")
 	return cmd
 }
 
-// allKeys returns the keys of the token that --token names, or of all.
+// allKeys returns the keys of the token that --token names, or of all, and the errors
+// of those that do not tell theirs.
 func (f *tokenFlags) allKeys(cmd *cobra.Command) ([]keystore.KeyInfo, error) {
 	c, err := f.read()
 	if err != nil {
@@ -82,17 +93,84 @@ func (f *tokenFlags) allKeys(cmd *cobra.Command) ([]keystore.KeyInfo, error) {
 		tokens = []config.Token{*t}
 	}
 	all := []keystore.KeyInfo{}
+	var errs, left []error
 	for i := range tokens {
-		err := withToken(cmd, c, &tokens[i], func(ctx context.Context, tok *keystore.Token) error {
-			infos, err := tok.Keys(ctx)
-			all = append(all, infos...)
-			return err
-		})
-		if err != nil {
+		infos, err := keysOf(cmd, c, &tokens[i])
+		all = append(all, infos...)
+		switch {
+		case cmd.Context().Err() != nil:
+			return nil, err
+		case errors.Is(err, errNoPIN) && f.token == "":
+			left = append(left, err)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	if len(left) == len(tokens) {
+		return nil, errors.Join(left...)
+	}
+	for _, err := range left {
+		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "warning: left out: %v\n", err); err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
+	return all, errors.Join(errs...)
+}
+
+// keysOf returns the keys of one token, and warns of those that it passes over.
+func keysOf(cmd *cobra.Command, c *config.Config, t *config.Token) (infos []keystore.KeyInfo, err error) {
+	err = withToken(cmd, c, t, func(ctx context.Context, tok *keystore.Token) error {
+		found, err := tok.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		infos = found
+		passed, err := tok.PassedOver(ctx)
+		if err != nil || passed.Total() == 0 {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "warning: token %s: %s passed over: %s\n", t.Name, count(passed.Total(), "AES key"), passedText(passed))
+		return err
+	})
+	return infos, err
+}
+
+func passedText(p keystore.PassedOver) string {
+	var parts []string
+	for _, why := range []struct {
+		n    int
+		text string
+	}{
+		{p.OtherLength, "not of 256 bits"}, {p.NoLabel, "without a label"},
+		{p.BadLabel, "with a label that cannot be an external key id"}, {p.Unreadable, "not described by the token"},
+	} {
+		if why.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", why.n, why.text))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// warnOfKeys warns of keys that the token does not keep as hyok would have it.
+func warnOfKeys(w io.Writer, infos []keystore.KeyInfo) error {
+	for _, k := range infos {
+		for _, v := range k.Versions {
+			var open []string
+			if !v.Private {
+				open = append(open, "not private (CKA_PRIVATE): it can be used without a PIN")
+			}
+			if !v.Sensitive {
+				open = append(open, "not sensitive (CKA_SENSITIVE): it can be read out of the token")
+			}
+			if len(open) == 0 {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "warning: key %s in the token %s, version %d, is %s\n", k.ID, k.Token, v.Number, strings.Join(open, "; and ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func keyStatus(k keystore.KeyInfo) string {
@@ -137,6 +215,7 @@ key, see 'hyok key replicate'. An attribute that the token does not tell counts 
   VERSION                    1
   USAGE                      encrypt,decrypt
   STATUS                     enabled
+  PRIVATE                    yes
   SENSITIVE                  yes
   ALWAYS SENSITIVE           yes
   EXTRACTABLE                no
@@ -180,7 +259,7 @@ func printKey(cmd *cobra.Command, k keystore.KeyInfo) error {
 		status := keyStatus(keystore.KeyInfo{Disabled: v.Disabled})
 		err = printTable(out, []string{"VERSION", fmt.Sprint(v.Number)}, [][]string{
 			{"USAGE", usageText(v)}, {"STATUS", status},
-			{"SENSITIVE", yesNo(v.Sensitive)}, {"ALWAYS SENSITIVE", yesNo(v.AlwaysSensitive)},
+			{"PRIVATE", yesNo(v.Private)}, {"SENSITIVE", yesNo(v.Sensitive)}, {"ALWAYS SENSITIVE", yesNo(v.AlwaysSensitive)},
 			{"EXTRACTABLE", yesNo(v.Extractable)}, {"NEVER EXTRACTABLE", yesNo(v.NeverExtractable)},
 			{"REPLICABLE", replicableText(v.Replicable())},
 			{"GENERATED IN THE TOKEN", yesNo(v.Local)}, {"USAGE CAN BE WITHDRAWN", yesNo(v.Modifiable)},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyok-kms/hyok/internal/config"
 	"github.com/hyok-kms/hyok/internal/tokentest"
 	"github.com/hyok-kms/hyok/keystore"
 )
@@ -345,4 +346,49 @@ func FuzzReadMaterial(f *testing.F) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	})
+}
+
+// Keys that pkcs11-tool makes by its defaults are told of, and what is no external key.
+func TestKeyListTellsOfForeignKeys(t *testing.T) {
+	o := newOffice(t, "main", "borrowed")
+	borrowed := o.uris["borrowed"]
+	borrowed.PINSource = "" // as of a token whose PIN custom key stores bring
+	o.write(config.FileName, fmt.Sprintf("version: 1\ntokens:\n  main: {uri: %q}\n  borrowed: {uri: %q}\nlisteners:\n  - address: 127.0.0.1:8080\n    plain_http: true\n",
+		o.uris["main"], borrowed))
+	o.do(0, "key", "create", "good", "--token", "main")
+	u := o.uris["main"]
+	for _, args := range [][]string{
+		{"--key-type", "AES:32", "--label", "open"}, {"--key-type", "AES:16", "--label", "short"},
+		{"--key-type", "AES:32", "--label", "a label"}, {"--key-type", "AES:32"},
+	} {
+		args = append([]string{"--module", u.ModulePath, "--token-label", u.Token, "--login", "--pin", tokentest.PIN, "--keygen"}, args...)
+		if out, err := exec.Command("pkcs11-tool", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	got := o.do(0, "key", "list", "-o", "json")
+	var infos []keystore.KeyInfo
+	got.decode(t, &infos)
+	if len(infos) != 2 || infos[0].ID != "good" || infos[1].ID != "open" {
+		t.Errorf("keys %+v", infos)
+	}
+	for _, want := range []string{
+		"token main: 3 AES keys passed over: 1 not of 256 bits, 1 without a label, 1 with a label that cannot be an external key id",
+		"key open in the token main, version 1, is not private (CKA_PRIVATE)", "not sensitive (CKA_SENSITIVE)", "left out: token borrowed: its URI names no PIN",
+	} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("it does not say %q: %s", want, got.stderr)
+		}
+	}
+	if strings.Contains(got.stderr, "key good") {
+		t.Errorf("it warns of a key of hyok's: %s", got.stderr)
+	}
+	o.do(1, "key", "list", "--token", "borrowed").expect(t, "names no PIN")
+	// One that cannot be opened fails the command, after the others.
+	borrowed.PINSource, borrowed.Token = "file:pin", "no-such-token"
+	o.write(config.FileName, fmt.Sprintf("version: 1\ntokens:\n  main: {uri: %q}\n  borrowed: {uri: %q}\nlisteners:\n  - address: 127.0.0.1:8080\n    plain_http: true\n",
+		o.uris["main"], borrowed))
+	if got := o.do(1, "key", "list"); !strings.Contains(got.stdout, "good") || !strings.Contains(got.stderr, "no-such-token") {
+		t.Errorf("%s%s", got.stdout, got.stderr)
+	}
 }

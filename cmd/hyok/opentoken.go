@@ -145,6 +145,9 @@ func quietLogger(ctx context.Context, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
+// errNoPIN is of a token that others bring the PIN for, as a custom key store does.
+var errNoPIN = errors.New("its URI names no PIN and there is no terminal to ask on")
+
 // pinFunc returns what gives the PIN of a token: configured, if the URI names
 // it, or an answer of the person at the terminal.
 func pinFunc(cmd *cobra.Command, token string, u keystore.URI, configured func() (string, error)) (func() (string, error), error) {
@@ -152,7 +155,7 @@ func pinFunc(cmd *cobra.Command, token string, u keystore.URI, configured func()
 		return configured, nil
 	}
 	if !isTerminal(cmd.InOrStdin()) {
-		return nil, fmt.Errorf("token %s: its URI names no PIN and there is no terminal to ask on: add pin-source=file:PATH or pin-source=env:NAME to the URI", token)
+		return nil, fmt.Errorf("token %s: %w: add pin-source=file:PATH or pin-source=env:NAME to the URI", token, errNoPIN)
 	}
 	pin, err := askSecret(cmd, fmt.Sprintf("User PIN of the token %s: ", token))
 	if err != nil {
