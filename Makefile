@@ -8,7 +8,7 @@ DATA       = data
 LISTEN     =
 KMS_LISTEN =
 OPERATIONS =
-FUZZTIME   = 60s
+FUZZTIME   = 20m
 
 GO      = go
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -40,7 +40,7 @@ test: tools
 race: tools
 	$(GO) test -race -count=1 -p 1 ./...
 
-# Each fuzz target for FUZZTIME, one after the other.
+# All fuzz targets, one after the other, within FUZZTIME.
 fuzz: tools
 	@deploy/fuzz $(FUZZTIME)
 
