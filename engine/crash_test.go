@@ -196,7 +196,7 @@ func (r *crashRig) open() *crashProcess {
 	p.config.Store = must(store.OpenSQLite(ctx, r.plan.Path, slog.New(slog.DiscardHandler)))
 	// A little later than the process that was killed, so that replicas are there.
 	p.config.Now = func() time.Time { return time.Now().Add(r.plan.Ahead + 2*time.Second) }
-	p.config.SweepInterval, p.config.ManagedKeys = -1, true
+	p.config.SweepInterval, p.config.KeepLeftovers, p.config.ManagedKeys = -1, -1, true
 	p.Engine = must(engine.Open(ctx, p.config))
 	return p
 }

@@ -136,7 +136,7 @@ func (c *crashChild) open(ctx context.Context) (config engine.Config, err error)
 		clusterID: engine.NewCluster(&modules, cluster, keystore.VaultOptions{Name: clusterVault}, c.plan.Anchor),
 	}
 	config.Store, err = store.OpenSQLite(ctx, c.plan.Path, slog.New(slog.DiscardHandler))
-	config.Now, config.SweepInterval, config.ManagedKeys = c.now, 5*time.Millisecond, true
+	config.Now, config.SweepInterval, config.KeepLeftovers, config.ManagedKeys = c.now, 5*time.Millisecond, -1, true
 	return config, err
 }
 

@@ -35,7 +35,7 @@ func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 	b := new(batch)
 	related := e.state.related(k)
 	gone := append(k.lastMaterials(related), e.state.dropBelongings(b, k.ref())...)
-	after := e.destroyAfter(k, b, gone)
+	after := e.destroyAfter(k, b, gone, k.DeleteAt)
 	b.dropKey(k)
 	leaveFamily(b, k, related, e.now())
 	if err := e.commit(ctx, b); err != nil {
@@ -53,11 +53,18 @@ func (e *Engine) destroyKey(ctx context.Context, k *key) error {
 // up, and returns what destroys it once the batch is durable; what a token does
 // not destroy then is tried again by the worker. So an object of a
 // token whose key is no more cannot stay, whenever the process ends.
-func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material) func(context.Context) error {
+//
+// due is the date that ends the material, zero if a caller does. A date that
+// passed before this process began may be one that was changed since, in a newer
+// copy of the store: such objects are kept for a while.
+func (e *Engine) destroyAfter(k *key, b *batch, gone []keystore.Material, due time.Time) func(context.Context) error {
 	var intents []intent
 	for _, m := range gone {
 		if m.Resident() {
-			i := intent{Material: m.ID, Spec: m.Spec, Cluster: e.clusterOf(k)}
+			i := intent{Material: m.ID, Spec: m.Spec, Cluster: e.clusterOf(k), GivenUp: true}
+			if !due.IsZero() && due.Before(e.started) {
+				i.After = e.keptUntil()
+			}
 			intents = append(intents, i)
 			b.putIntent(i)
 		}

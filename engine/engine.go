@@ -39,6 +39,10 @@ type Config struct {
 	// SweepInterval is the time between two looks for work that is due (see
 	// Engine.Sweep); 0: 10 seconds, negative: none, the owner calls Sweep.
 	SweepInterval time.Duration
+	// KeepLeftovers is how long a token object is kept that an older copy of the
+	// database would have destroyed: one that was being made when a process was
+	// killed, or whose time ended while none ran; 0: 7 days, negative: not at all.
+	KeepLeftovers time.Duration
 	Logger        *slog.Logger
 }
 
@@ -52,7 +56,10 @@ type Engine struct {
 	proxies     *http.Client
 	clock       func() time.Time
 	steady      *steadiness // of the clock; nil: it is the owner's
+	started     time.Time   // by the clock; never changed
 	managedKeys bool
+	// keepLeftovers is Config.KeepLeftovers with its default.
+	keepLeftovers time.Duration
 	// proxyTimeout bounds each call of a proxy.
 	proxyTimeout time.Duration
 	log          *slog.Logger
@@ -94,7 +101,7 @@ const openPatience = 10 * time.Second
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
-		managedKeys: c.ManagedKeys, proxyTimeout: c.ProxyTimeout, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
+		managedKeys: c.ManagedKeys, proxyTimeout: c.ProxyTimeout, keepLeftovers: c.KeepLeftovers, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
 		slow: make(chan struct{}, slowRoom),
 	}
 	if e.proxies == nil {
@@ -109,10 +116,17 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if e.clock == nil {
 		e.clock, e.steady = time.Now, newSteadiness(clock.New(), e.log)
 	}
+	if e.keepLeftovers == 0 {
+		e.keepLeftovers = keepLeftovers
+	}
+	e.started = e.now()
 	if err := e.openSealer(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.beginNew(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.makeSealer(ctx); err != nil {
@@ -133,6 +147,21 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		e.running.Go(func() { e.work(e.background, c.SweepInterval) })
 	}
 	return e, nil
+}
+
+// beginNew makes sure that a store without the record of itself is a new one. Of
+// another, the secrets that the record tells of would be made anew, and what is
+// stored under the former ones be lost without a word.
+func (e *Engine) beginNew(ctx context.Context) error {
+	switch {
+	case e.meta != nil:
+		return nil
+	case !e.state.isEmpty():
+		return errors.New("the metadata store has records, and none that says which KMS it belongs to: one was removed; restore the database from a backup")
+	case e.sealer.secret != nil:
+		e.log.WarnContext(ctx, "the metadata store is new, and a KMS has used this token before; if that had keys, end hyok and put its database in place")
+	}
+	return nil
 }
 
 // ensureMeta makes the record of a new store.

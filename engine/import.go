@@ -169,7 +169,7 @@ func (e *Engine) dropImports(ctx context.Context, tokens []*importToken) error {
 	for _, t := range tokens {
 		b.dropImport(t)
 		named := &key{Account: t.Account, Region: t.Region, ID: t.KeyID} // it may be gone
-		destroy = append(destroy, e.destroyAfter(named, b, []keystore.Material{t.Wrapping}))
+		destroy = append(destroy, e.destroyAfter(named, b, []keystore.Material{t.Wrapping}, t.Expires))
 	}
 	if err := e.commit(ctx, b); err != nil {
 		return err
@@ -196,13 +196,17 @@ func (e *Engine) removeExpired(ctx context.Context, ref keyRef) error {
 	now := e.now()
 	return e.changeKey(ctx, ref, func(k *key, b *batch) (after func(context.Context) error, err error) {
 		var gone []keystore.Material
+		var due time.Time // the earliest
 		for i := range k.Materials {
 			if m := &k.Materials[i]; m.Vault != nil && !m.isThere(now) {
 				gone = append(gone, *m.Vault)
 				m.Vault = nil
+				if due.IsZero() || m.ValidTo.Before(due) {
+					due = m.ValidTo
+				}
 			}
 		}
-		return e.destroyAfter(k, b, gone), nil
+		return e.destroyAfter(k, b, gone, due), nil
 	})
 }
 

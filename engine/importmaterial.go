@@ -55,7 +55,7 @@ func (c *Client) importKeyMaterial(ctx context.Context, in *kms.ImportKeyMateria
 		undo()
 		return nil, err
 	}
-	after := e.destroyAfter(k, b, gone)
+	after := e.destroyAfter(k, b, gone, time.Time{})
 	b.putKey(k)
 	if err := e.commitMaterial(ctx, b, undo); err != nil {
 		return nil, err
@@ -275,7 +275,7 @@ func (c *Client) deleteImportedKeyMaterial(ctx context.Context, in *kms.DeleteIm
 			return nil, err
 		}
 		deleted = m.ID
-		return c.engine.destroyAfter(k, b, c.giveUp(k, m, b)), nil
+		return c.engine.destroyAfter(k, b, c.giveUp(k, m, b), time.Time{}), nil
 	})
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (e *Engine) IntendToDestroy(ctx context.Context, account, region, keyID str
 	b := new(batch)
 	b.dropKey(k)
 	for _, m := range k.lastMaterials(nil) {
-		b.putIntent(intent{Material: m.ID, Spec: m.Spec})
+		b.putIntent(intent{Material: m.ID, Spec: m.Spec, GivenUp: true})
 	}
 	return e.commit(ctx, b)
 }

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -140,4 +141,48 @@ func (f *fixture) change(changes ...store.Change) (before []store.Record) {
 		f.t.Fatal(err)
 	}
 	return before
+}
+
+// New secrets are not made for a database that has records but lost the one that
+// names its secrets. One whose first start was cut short is new still.
+func TestDatabaseWithoutItsOwnRecord(t *testing.T) {
+	f := newEngine(t)
+	must(f.client().CreateKey(t.Context(), &kms.CreateKeyInput{}))
+	f.close()
+	var meta store.Record
+	records := f.edit(nil)
+	for _, r := range records {
+		if r.Kind == "meta" {
+			meta = r
+		}
+	}
+	f.drop(meta)
+	wantUnopened(t, f.config, f.path, "restore the database from a backup")
+	if left := f.edit(nil); len(left) != len(records)-1 {
+		t.Errorf("%d records of %d after a refused start", len(left), len(records)-1)
+	}
+	f.edit(&meta)
+	f.open()
+}
+
+func TestFirstStartCutShort(t *testing.T) {
+	cut := new(cutStore)
+	f := newEngine(t)
+	f.close()
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	cut.after.Store(1) // the first intent, and no more
+	db := must(store.OpenSQLite(t.Context(), f.path, slog.New(slog.DiscardHandler)))
+	cut.Store = db
+	config := f.config
+	config.Store = cut
+	if _, err := engine.Open(t.Context(), config); err == nil {
+		t.Fatal("opened without a record of itself")
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.open()
+	must(f.client().CreateKey(t.Context(), &kms.CreateKeyInput{}))
 }

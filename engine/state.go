@@ -40,6 +40,13 @@ func newState() *state {
 	}
 }
 
+// isEmpty reports whether nothing was ever made here, as far as records tell.
+func (s *state) isEmpty() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.keys.Len()+s.aliases.Len()+s.grants.Len()+s.stores.Len()+len(s.imports) == 0
+}
+
 // key returns a key, or nil if there is none at this time.
 func (s *state) key(ref keyRef, now time.Time) *key {
 	s.mu.RLock()

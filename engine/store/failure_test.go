@@ -55,10 +55,13 @@ func limit(t *testing.T, s *SQLite, pages int) {
 	sql(t, s, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
 }
 
+// sql executes what the store itself may not.
 func sql(t *testing.T, s *SQLite, text string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.conn.RegisterAuthorizer(nil)
+	defer s.conn.RegisterAuthorizer(authorize)
 	if _, err := s.conn.Exec(text, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mattn/go-sqlite3"
 	"golang.org/x/sys/unix"
@@ -39,22 +40,25 @@ import (
 // changed twice as much in a second as WITHOUT ROWID, and loading took as long.
 // SQLite has no checksum of what a page holds, so each row has its own.
 //
+// A file with anything else in its schema is refused: a trigger, for one, would
+// undo changes that were answered as made. The connection can do no more than what
+// the store does (see authorize).
+//
 // While the store is open the newest changes are in the log alone. Copy it by
 // Backup, not file by file.
 const (
 	applicationID = 0x68796f6b
 	formatVersion = 1
 
-	sqlCreate = `
-		CREATE TABLE record (
+	sqlTable = `CREATE TABLE record (
 			number INTEGER PRIMARY KEY,
 			kind   TEXT NOT NULL,
 			id     TEXT NOT NULL,
 			data   BLOB NOT NULL,
 			sum    INTEGER NOT NULL
-		) STRICT;
-		CREATE UNIQUE INDEX record_name ON record (kind, id);`
-	sqlPut = `INSERT INTO record (kind, id, data, sum) VALUES (?, ?, ?, ?)
+		) STRICT`
+	sqlIndex = `CREATE UNIQUE INDEX record_name ON record (kind, id)`
+	sqlPut   = `INSERT INTO record (kind, id, data, sum) VALUES (?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET data = excluded.data, sum = excluded.sum`
 	sqlRemove = `DELETE FROM record WHERE kind = ? AND id = ?`
 )
@@ -121,7 +125,12 @@ func dial(path string) (*sqlite3.SQLiteConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*sqlite3.SQLiteConn), nil
+	c := conn.(*sqlite3.SQLiteConn)
+	// What the schema says is nothing to be executed before it was looked at.
+	if _, err := c.Exec("PRAGMA trusted_schema = OFF", nil); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // adoptFormat checks that the file is hyok's, or makes it so if it is empty, and
@@ -147,6 +156,11 @@ func adoptFormat(conn *sqlite3.SQLiteConn) error {
 		return fmt.Errorf("%w: it has version %d and this hyok knows %d; use the hyok that wrote it, or a later one",
 			ErrFormat, version, formatVersion)
 	}
+	if !isNew {
+		if err := checkSchema(conn); err != nil {
+			return err
+		}
+	}
 	if err := setUp(conn); err != nil {
 		return err
 	}
@@ -154,6 +168,75 @@ func adoptFormat(conn *sqlite3.SQLiteConn) error {
 		return create(conn)
 	}
 	return inspect(conn)
+}
+
+// checkSchema refuses a file whose schema is not to the letter what create makes.
+func checkSchema(conn *sqlite3.SQLiteConn) error {
+	missing := map[schemaItem]bool{
+		{"table", "record", "record", plain(sqlTable)}:      true,
+		{"index", "record_name", "record", plain(sqlIndex)}: true,
+	}
+	var strange []string
+	err := eachRow(conn, "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema", func(row []driver.Value) {
+		item := schemaItem{fmt.Sprint(row[0]), fmt.Sprint(row[1]), fmt.Sprint(row[2]), plain(fmt.Sprint(row[3]))}
+		if !missing[item] {
+			strange = append(strange, fmt.Sprintf("%s %q", item.kind, item.name))
+		}
+		delete(missing, item)
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(strange) > 0:
+		return fmt.Errorf("%w: it has what hyok did not make: %s; %s", ErrCorrupt, strings.Join(strange, ", "), restore)
+	}
+	for item := range missing {
+		return fmt.Errorf("%w: it has no %s %s; %s", ErrCorrupt, item.kind, item.name, restore)
+	}
+	return nil
+}
+
+// schemaItem is a row of sqlite_schema.
+type schemaItem struct{ kind, name, table, sql string }
+
+// plain returns SQL without what is between its words.
+func plain(sql string) string { return strings.Join(strings.Fields(sql), " ") }
+
+// eachRow calls f with each row of a query.
+func eachRow(conn *sqlite3.SQLiteConn, sql string, f func(row []driver.Value)) (err error) {
+	rows, err := conn.Query(sql, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	row := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(row); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		f(row)
+	}
+}
+
+// authorize is SQLite's authorizer once the store is open: it is asked what a
+// statement will do before it is executed, and lets pass what those of the store
+// do. VACUUM alone, which builds a second database, is executed without it.
+func authorize(op int, first, _, database string) int {
+	allowed := false
+	switch op {
+	case sqlite3.SQLITE_SELECT, sqlite3.SQLITE_TRANSACTION:
+		allowed = true
+	case sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE:
+		allowed = first == "record" && database == "main"
+	case sqlite3.SQLITE_PRAGMA:
+		allowed = first == "wal_checkpoint"
+	}
+	if !allowed {
+		return sqlite3.SQLITE_DENY
+	}
+	return sqlite3.SQLITE_OK
 }
 
 // setUp makes the connection write as is promised, and makes sure that it can.
@@ -177,8 +260,8 @@ func setUp(conn *sqlite3.SQLiteConn) error {
 }
 
 func create(conn *sqlite3.SQLiteConn) error {
-	_, err := conn.Exec(fmt.Sprintf("BEGIN EXCLUSIVE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
-		sqlCreate, applicationID, formatVersion), nil)
+	_, err := conn.Exec(fmt.Sprintf("BEGIN EXCLUSIVE; %s; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
+		sqlTable, sqlIndex, applicationID, formatVersion), nil)
 	return err
 }
 

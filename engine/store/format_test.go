@@ -84,6 +84,62 @@ func TestOtherFormats(t *testing.T) {
 	})
 }
 
+// TestOtherSchemas: a file whose schema is not exactly the store's is refused, and
+// says what is strange.
+func TestOtherSchemas(t *testing.T) {
+	for name, c := range map[string]struct{ sql, says string }{
+		"trigger":             {"CREATE TRIGGER undo AFTER UPDATE ON record BEGIN UPDATE record SET data = old.data, sum = old.sum WHERE number = new.number; END", `trigger "undo"`},
+		"trigger on deletion": {"CREATE TRIGGER keep BEFORE DELETE ON record BEGIN SELECT RAISE(IGNORE); END", `trigger "keep"`},
+		"view":                {"CREATE VIEW other AS SELECT * FROM record", `view "other"`},
+		"view for a table": {"ALTER TABLE record RENAME TO hidden; CREATE VIEW record AS SELECT * FROM hidden WHERE kind <> 'key'",
+			`view "record"`},
+		"table":            {"CREATE TABLE more (a)", `table "more"`},
+		"virtual table":    {"CREATE VIRTUAL TABLE words USING fts3(a)", `table "words"`},
+		"statistics":       {"ANALYZE", `table "sqlite_stat1"`},
+		"index":            {"CREATE INDEX more ON record (sum)", `index "more"`},
+		"index missing":    {"DROP INDEX record_name", "no index record_name"},
+		"index not unique": {"DROP INDEX record_name; CREATE INDEX record_name ON record (kind, id)", `index "record_name"`},
+		"part of an index": {"DROP INDEX record_name; CREATE UNIQUE INDEX record_name ON record (kind, id) WHERE kind <> 'key'", `index "record_name"`},
+		"column":           {"ALTER TABLE record ADD COLUMN more TEXT", `table "record"`},
+		"computed column":  {"ALTER TABLE record ADD COLUMN more TEXT AS (upper(kind))", `table "record"`},
+		"no table":         {"DROP TABLE record", "it has no"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store.db")
+			s := openAt(t, path)
+			apply(t, s, change("key", "a", []byte("one")))
+			closeStore(t, s)
+			alter(t, path, c.sql)
+			refused(t, path, ErrCorrupt)
+			if _, err := open(path); !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), restore) {
+				t.Errorf("it says %v, and not %s", err, c.says)
+			}
+		})
+	}
+}
+
+// The connection of an open store does what the store does, and nothing else.
+func TestStatementsAreBounded(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	for _, statement := range []string{
+		"CREATE TABLE more (a)", "CREATE TEMP TABLE more (a)", "CREATE VIEW v AS SELECT 1", "DROP INDEX record_name", "ALTER TABLE record RENAME TO other",
+		"CREATE TRIGGER undo AFTER UPDATE ON record BEGIN DELETE FROM record; END", "CREATE TEMP TRIGGER undo AFTER UPDATE ON record BEGIN DELETE FROM record; END",
+		"ATTACH 'file:other.db' AS other", "PRAGMA writable_schema = ON", "PRAGMA journal_mode = OFF", "UPDATE sqlite_schema SET sql = ''", "SELECT load_extension('x')",
+	} {
+		s.mu.Lock()
+		_, err := s.conn.Exec(statement, nil)
+		s.mu.Unlock()
+		if err == nil || !strings.Contains(err.Error(), "not authorized") && !strings.Contains(err.Error(), "may not be modified") {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+	apply(t, s, change("key", "a", []byte("one")))
+	if err := s.Scrub(); err != nil {
+		t.Error(err)
+	}
+	expect(t, s, map[string]string{"a": "one"})
+}
+
 // refused fails if the file is opened, or changed by trying.
 func refused(t *testing.T, path string, want error) {
 	t.Helper()

@@ -128,6 +128,7 @@ func (s *SQLite) connect() error {
 	s.conn = conn
 	err = adoptFormat(conn)
 	if err == nil {
+		conn.RegisterAuthorizer(authorize)
 		err = s.stmts.prepare(conn)
 	}
 	if err != nil {
