@@ -106,7 +106,7 @@ type outcomeRig struct {
 func newOutcomeRig(t *testing.T) *outcomeRig {
 	t.Helper()
 	c := newClusterRig(t)
-	f := newEngine(t, c.use)
+	f := newEngine(t, c.use, func(config *engine.Config) { config.KeepLeftovers = -1 }) // so that all is tidy after a restart
 	r := &outcomeRig{fixture: f, token: c, storeID: c.create(f.client())}
 	connect(t, f.client(), r.storeID)
 	r.restart()
@@ -119,10 +119,7 @@ func (r *outcomeRig) restart() {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_ = r.Close(ctx) // a broken store takes no usage
-	if err := r.config.Store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r.end()
 	db, err := store.OpenSQLite(ctx, r.path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -365,5 +362,44 @@ func TestWorkerDestroysLater(t *testing.T) {
 	r.agree(t)
 	if n := r.LeftoversKnown(); n > 0 {
 		t.Errorf("%d intents are left", n)
+	}
+}
+
+// What was being made when the process ended is kept for seven days, and then
+// destroyed.
+func TestLeftoversAreKeptForAWhile(t *testing.T) {
+	r := newOutcomeRig(t)
+	r.config.KeepLeftovers = 0
+	r.store.arm(1, unknownLost)
+	edwards := &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistEdwards25519, KeyUsage: types.KeyUsageTypeSignVerify}
+	if _, err := r.client().CreateKey(t.Context(), edwards); err == nil {
+		t.Fatal("a key that is not stored")
+	}
+	r.end()
+	objects := func() int { return len(must(r.config.Vault.Residents(t.Context()))) }
+	r.open()
+	for range 2 { // the date stays through restarts
+		r.clock.advance(3 * 24 * time.Hour)
+		r.sweep()
+		if n := objects(); n != 1 {
+			t.Fatalf("%d objects in the token after %v", n, r.clock.now())
+		}
+		r.reopen()
+	}
+	r.clock.advance(25 * time.Hour)
+	r.sweep()
+	if n, left := objects(), r.LeftoversKnown(); n != 0 || left != 0 {
+		t.Errorf("%d objects are in the token and %d intents left after seven days", n, left)
+	}
+}
+
+// end ends the process though its store is broken.
+func (r *outcomeRig) end() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_ = r.Close(ctx) // a broken store takes no usage
+	if err := r.config.Store.Close(); err != nil {
+		r.t.Fatal(err)
 	}
 }

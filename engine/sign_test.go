@@ -6,9 +6,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha512"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -267,5 +269,32 @@ func TestWrongUsage(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, call.err(), call.code) })
+	}
+}
+
+// Programs such as cosign sign by the first of SigningAlgorithms: their order is
+// AWS's, and the first is one that can sign.
+func TestOrderOfSigningAlgorithms(t *testing.T) {
+	f := newEngine(t)
+	c := f.client()
+	for spec, want := range map[types.KeySpec]string{
+		types.KeySpecRsa2048: "RSASSA_PKCS1_V1_5_SHA_256 RSASSA_PKCS1_V1_5_SHA_384 RSASSA_PKCS1_V1_5_SHA_512 " +
+			"RSASSA_PSS_SHA_256 RSASSA_PSS_SHA_384 RSASSA_PSS_SHA_512",
+		types.KeySpecEccNistP256:         "ECDSA_SHA_256",
+		types.KeySpecEccNistP384:         "ECDSA_SHA_384",
+		types.KeySpecEccNistP521:         "ECDSA_SHA_512",
+		types.KeySpecEccSecgP256k1:       "ECDSA_SHA_256",
+		types.KeySpecEccNistEdwards25519: "ED25519_SHA_512 ED25519_PH_SHA_512",
+	} {
+		made := must(c.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeSignVerify})).KeyMetadata
+		public := must(c.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: made.KeyId}))
+		for _, got := range [][]types.SigningAlgorithmSpec{made.SigningAlgorithms, public.SigningAlgorithms} {
+			if text := strings.Trim(fmt.Sprint(got), "[]"); text != want {
+				t.Errorf("%s: %s", spec, text)
+			}
+		}
+		if _, err := c.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("m"), SigningAlgorithm: public.SigningAlgorithms[0]}); err != nil {
+			t.Errorf("%s does not sign by its first: %v", spec, err)
+		}
 	}
 }

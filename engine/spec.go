@@ -52,7 +52,8 @@ func specOf(name types.KeySpec) (spec, bool) {
 	case types.KeySpecEccSecgP256k1:
 		return signingSpec(keystore.SpecSecp256k1, types.SigningAlgorithmSpecEcdsaSha256), true
 	case types.KeySpecEccNistEdwards25519:
-		return signingSpec(keystore.SpecEd25519, types.SigningAlgorithmSpecEd25519PhSha512, types.SigningAlgorithmSpecEd25519Sha512), true
+		// First what can sign: programs such as cosign take the first.
+		return signingSpec(keystore.SpecEd25519, types.SigningAlgorithmSpecEd25519Sha512, types.SigningAlgorithmSpecEd25519PhSha512), true
 	case types.KeySpecHmac224:
 		return macSpec(keystore.SpecHMAC224, types.MacAlgorithmSpecHmacSha224), true
 	case types.KeySpecHmac256:

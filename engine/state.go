@@ -17,7 +17,6 @@ type state struct {
 
 	keys    btree.Map[string, *key]   // by keyRef, in order
 	byRef   map[keyRef]*key           // the same, for look-up: with many keys the tree has to be searched in many places of memory
-	ids     map[string]int            // number of keys of a key id, in all accounts and Regions
 	aliases btree.Map[string, *alias] // by account/region/name
 	// keyAliases is aliases by keyRef/name, for the aliases of one key.
 	keyAliases btree.Map[string, *alias]
@@ -36,7 +35,7 @@ type state struct {
 
 func newState() *state {
 	return &state{
-		byRef: map[keyRef]*key{}, ids: map[string]int{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{}, wraps: map[keystore.KeyWrap]bool{},
+		byRef: map[keyRef]*key{}, grantIDs: map[string]*grant{}, namedGrants: map[string]*grant{}, keyGrants: map[keyRef]int{}, storeKeys: map[string]int{}, xksKeys: map[string]keyRef{}, imports: map[string]*importToken{}, wraps: map[keystore.KeyWrap]bool{},
 	}
 }
 
@@ -66,13 +65,6 @@ func (s *state) stored(ref keyRef) *key {
 	return k
 }
 
-// hasID reports whether any account has a key of this id in any Region.
-func (s *state) hasID(id string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.ids[id] > 0
-}
-
 // putKey puts a key in the place of the one that it was cloned from. mu is held,
 // as for all that begins with put or drop.
 func (s *state) putKey(k *key) {
@@ -83,9 +75,8 @@ func (s *state) putKey(k *key) {
 	k.ID = string(ref[len(ref)-len(k.ID):]) // the same text, once in memory
 	s.byRef[ref] = k
 	if _, replaced := s.keys.Set(string(ref), k); replaced {
-		return // neither its id nor its store ever changes
+		return // its store never changes
 	}
-	s.ids[k.ID]++
 	if k.StoreID == "" {
 		return
 	}
@@ -100,9 +91,6 @@ func (s *state) dropKey(k *key) {
 		return
 	}
 	delete(s.byRef, k.ref())
-	if s.ids[k.ID]--; s.ids[k.ID] == 0 {
-		delete(s.ids, k.ID)
-	}
 	if k.StoreID == "" {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ import (
 
 // signWith signs with everything that can be wrong.
 func signWith(r *http.Request, body string, id Identity, region, service string, at time.Time, extra ...string) {
+	if r.Header.Get("X-Amz-Target") != "" {
+		extra = append(extra, "x-amz-target")
+	}
 	sigv4.Sign(r, []byte(body), id.AccessKeyID, sigv4.NewSecret(id.SecretAccessKey), region, service, at, extra...)
 }
 
@@ -78,7 +82,7 @@ func TestAuthentication(t *testing.T) {
 			signWith(withToken(r, "token of bob"), `{}`, bob(), testRegion, "kms", now, "x-amz-security-token")
 		}, "", ""},
 		{"token missing", func(r *http.Request) { signWith(r, `{}`, bob(), testRegion, "kms", now) }, "UnrecognizedClientException", ""},
-		{"token not signed", func(r *http.Request) { signWith(withToken(r, "token of bob"), `{}`, bob(), testRegion, "kms", now) }, "UnrecognizedClientException", ""},
+		{"token not signed", func(r *http.Request) { signWith(withToken(r, "token of bob"), `{}`, bob(), testRegion, "kms", now) }, "", ""},
 		{"another token", func(r *http.Request) {
 			signWith(withToken(r, "token of eve"), `{}`, bob(), testRegion, "kms", now, "x-amz-security-token")
 		}, "UnrecognizedClientException", ""},
@@ -259,4 +263,72 @@ func requestID(tb testing.TB, metadata middleware.Metadata) string {
 		tb.Error("the answer has no request id")
 	}
 	return id
+}
+
+// TestSignedHeaders: each header that may change what a request means must be
+// signed, whatever the operation; what clients leave out, or is added on the way,
+// need not be.
+func TestSignedHeaders(t *testing.T) {
+	h := newTestHandler(t, testConfig(answers(&kms.EncryptOutput{})))
+	for _, tt := range []struct {
+		header, value string
+		must          bool
+	}{
+		{"X-Amz-Target", targetPrefix + "Encrypt", true},
+		{"X-Amz-Api-Version", "2014-11-01", true},
+		{"X-Amz-Expires", "60", true},
+		{"X-Amz-Anything", "x", true},
+		{"X-Amz-Security-Token", "token of bob", false},
+		{"X-Amz-User-Agent", "aws-sdk-js/2.1", false},
+		{"X-Amz-Cf-Id", "x", false},
+		{"X-Amzn-Trace-Id", "Root=1", false},
+		{"Amz-Sdk-Request", "attempt=1", false},
+		{"User-Agent", "x", false},
+		{"Accept-Encoding", "identity", false},
+	} {
+		for _, signed := range []bool{false, true} {
+			r := newRequest(t, "Encrypt", []byte(`{}`))
+			names := []string{"x-amz-target", "x-amz-security-token"}
+			r.Header.Set("X-Amz-Security-Token", "token of bob")
+			r.Header.Set(tt.header, tt.value)
+			names = append(names, tt.header)
+			if !signed {
+				names = slices.DeleteFunc(names, func(n string) bool { return strings.EqualFold(n, tt.header) })
+			}
+			id := bob()
+			sigv4.Sign(r, []byte(`{}`), id.AccessKeyID, sigv4.NewSecret(id.SecretAccessKey), testRegion, serviceKMS, time.Now(), names...)
+			w := serve(t, h, r)
+			if refused := w.status == http.StatusBadRequest && strings.Contains(w.body.String(), codeIncomplete); refused != (tt.must && !signed) || !refused && w.status != http.StatusOK {
+				t.Errorf("%s, signed: %t: %d %s", tt.header, signed, w.status, w.body.String())
+			}
+		}
+	}
+}
+
+// TestHostIsComparedAsSent: libmongocrypt sends, and signs, a Host without the
+// port that it connects to.
+func TestHostIsComparedAsSent(t *testing.T) {
+	server := serveTLS(t, newTestHandler(t, testConfig(answers(&kms.EncryptOutput{}))), false)
+	for _, tt := range []struct {
+		signed, sent string
+		status       int
+	}{
+		{"127.0.0.1", "127.0.0.1", http.StatusOK},
+		{"kms.example.com", "kms.example.com", http.StatusOK},
+		{server.Listener.Addr().String(), server.Listener.Addr().String(), http.StatusOK},
+		{"127.0.0.1", server.Listener.Addr().String(), http.StatusBadRequest},
+		{server.Listener.Addr().String(), "127.0.0.1", http.StatusBadRequest},
+	} {
+		r := newRequest(t, "Encrypt", []byte(`{}`))
+		r.URL.Host, r.Host = server.Listener.Addr().String(), tt.signed
+		signWith(r, `{}`, alice(), testRegion, serviceKMS, time.Now())
+		r.Host = tt.sent
+		answer, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != tt.status {
+			t.Errorf("signed %s, sent %s: %d, %v", tt.signed, tt.sent, answer.StatusCode, err)
+		}
+	}
 }

@@ -47,6 +47,7 @@ const (
 	errTerminator    Error = "Credential must end with aws4_request"
 	errSignedHeaders Error = "SignedHeaders must be names in lower case, sorted, each once"
 	errRequired      Error = "SignedHeaders must contain host and x-amz-date"
+	errUnsigned      Error = "X-Amz-Target, and any other X-Amz header that the request has, must be listed in SignedHeaders"
 	errAbsentHeader  Error = "a header listed in SignedHeaders is not in the request"
 	errSignatureForm Error = "Signature must be 64 lower-case hexadecimal digits"
 	errDate          Error = "the request must have exactly one X-Amz-Date header of the form 20060102T150405Z"

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,10 +47,33 @@ func (v *Verifier) Parse(r *http.Request) (*Authorization, error) {
 			return nil, errAbsentHeader
 		}
 	}
+	for name := range r.Header {
+		if mustBeSigned(name) && !slices.Contains(a.SignedHeaders, strings.ToLower(name)) {
+			return nil, errUnsigned
+		}
+	}
 	if err := v.checkDate(a, r); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// mustBeSigned reports whether a request that has the header, of this canonical
+// name, is only authentic if it is signed. All of AWS's own headers must be, lest
+// a signed request be made another one, but for these:
+//   - X-Amz-Security-Token, which some clients leave unsigned. One that is not the
+//     signer's is refused by who knows the signer's.
+//   - X-Amz-Content-Sha256, which Check compares with the signed body.
+//   - X-Amz-User-Agent and X-Amz-Cf-Id, which no service acts on. The latter is
+//     added by CloudFront, after the request was signed.
+//
+// X-Amzn-* headers, such as that of a load balancer's trace, are no part of a request.
+func mustBeSigned(name string) bool {
+	switch name {
+	case "X-Amz-Security-Token", "X-Amz-Content-Sha256", "X-Amz-User-Agent", "X-Amz-Cf-Id":
+		return false
+	}
+	return strings.HasPrefix(name, "X-Amz-")
 }
 
 func (v *Verifier) checkDate(a *Authorization, r *http.Request) error {

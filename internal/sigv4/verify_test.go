@@ -107,6 +107,8 @@ func TestDefects(t *testing.T) {
 		{"signed header that is no name", replace("host;", "ho(st;"), errSignedHeaders},
 		{"host not signed", replace("host;", ""), errRequired},
 		{"date not signed", replace(";x-amz-date", ""), errRequired},
+		{"target not signed", set("X-Amz-Target", "TrentService.Decrypt"), errUnsigned},
+		{"another header of AWS not signed", set("X-Amz-Anything", "x"), errUnsigned},
 		{"signed header absent", replace("host;", "host;origin;"), errAbsentHeader},
 		{"authority in HTTP/1.1", replace("content-type;host", ":authority;content-type"), errAbsentHeader},
 		{"content-length of unknown length", func(r *http.Request) {
@@ -361,4 +363,19 @@ func signAuthority(r *http.Request) {
 	t.scope = Scope{t.date[:8], "eu-west-1", "kms-xks-proxy"}
 	r.Header.Set("Authorization", fmt.Sprintf("%s Credential=%s/%s, SignedHeaders=:authority;x-amz-date, Signature=%x",
 		algorithm, exampleID, appendScope(nil, t.scope), t.signature(NewSecret(exampleSecret))))
+}
+
+// Headers that may be added on the way, or say nothing that a service acts on,
+// need not be signed.
+func TestUnsignedHeaders(t *testing.T) {
+	for _, name := range []string{
+		"X-Amz-Security-Token", "X-Amz-User-Agent", "X-Amz-Cf-Id", "X-Amzn-Trace-Id", "X-Amzn-Requestid", "Amz-Sdk-Request", "Amz-Sdk-Invocation-Id",
+		"X-Forwarded-For", "User-Agent", "Accept",
+	} {
+		r := signedRequest()
+		r.Header.Set(name, "x")
+		if _, err := testVerifier().Parse(r); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
