@@ -29,7 +29,8 @@ type Config struct {
 	// ManagedKeys has the predefined aliases of AWS managed keys listed, and such a
 	// key made when its alias is described.
 	ManagedKeys bool
-	// Proxies calls XKS proxies; nil: a client that trusts the system's roots.
+	// Proxies calls XKS proxies, wherever callers say they are; nil: a client that
+	// trusts the system's roots and connects to public addresses alone.
 	Proxies *http.Client
 	// ProxyTimeout bounds each call of a proxy; 0: the 250 ms of AWS KMS.
 	ProxyTimeout time.Duration

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/uuid"
 
+	"github.com/hyok-kms/hyok/internal/egress"
 	"github.com/hyok-kms/hyok/xks"
 )
 
@@ -27,10 +28,12 @@ const proxyTimeout = 250 * time.Millisecond
 // for many seconds after it is back.
 const dialTimeout = time.Second
 
-// newProxies returns a client for XKS proxies that trusts the system's roots.
+// newProxies returns a client for XKS proxies that trusts the system's roots, and
+// connects to public addresses alone: callers name the host.
 func newProxies() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	t.Proxy = nil // AWS KMS goes through none
+	t.DialContext = egress.PublicOnly().Dialer(&net.Dialer{Timeout: dialTimeout})
 	t.MaxIdleConnsPerHost = 64 // all requests of a key store go to one host
 	return &http.Client{Transport: t}
 }

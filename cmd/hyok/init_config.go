@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/hyok-kms/hyok/internal/atomicfile"
 	"github.com/hyok-kms/hyok/internal/config"
+	"github.com/hyok-kms/hyok/internal/egress"
 )
 
 // kmsIdentities is the identities file that hyok init makes, in the data folder.
@@ -73,13 +77,30 @@ listeners:
 `, kmsIdentities, f.kmsListen, f.transport())
 		if !f.plainHTTP {
 			// So that its external key stores can stand on the proxy beside it.
-			b.WriteString("  xks_proxies: {ca: tls/ca.crt}\n")
+			fmt.Fprintf(&b, "  xks_proxies: {ca: tls/ca.crt, allow: [%s]}\n", strings.Join(f.besides(), ", "))
 		}
 	}
 	if f.operations != "" {
 		fmt.Fprintf(&b, "operations: {address: %q}\n", f.operations)
 	}
 	return b.String()
+}
+
+// besides is where the KMS may call XKS proxies: all over the Internet, and at the
+// listener beside it.
+func (f *initFlags) besides() []string {
+	allow := []string{egress.Public}
+	host, _, err := net.SplitHostPort(f.listen)
+	switch ip, notIP := netip.ParseAddr(host); {
+	case err != nil:
+	case notIP == nil && (ip.IsLoopback() || ip.IsUnspecified()), host == "", host == "localhost":
+		allow = append(allow, "127.0.0.0/8", `"::1"`)
+	case notIP == nil:
+		allow = append(allow, strconv.Quote(ip.WithZone("").String()))
+	default:
+		allow = append(allow, strconv.Quote(host))
+	}
+	return allow
 }
 
 // transport says of a listener whether it does TLS.

@@ -47,7 +47,9 @@
 //	    cluster-abcdefghijk:
 //	      token: main
 //	      trust_anchor: tls/hsm.crt       # optional: the certificate that must be named for it
-//	  xks_proxies: {ca: tls/proxies.crt}  # optional: trusted beside the system's
+//	  xks_proxies:                        # optional
+//	    ca: tls/proxies.crt               # optional: trusted beside the system's
+//	    allow: [public, 10.1.0.0/16]      # optional: names and networks where they may be
 //	  cache: 4096                         # 16 to 65536 unwrapped keys kept in the token
 //	  deadline: 5s                        # 100ms to 8s
 //	  max_in_flight: 512                  # 1 to 65536 requests

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"time"
+
+	"github.com/hyok-kms/hyok/internal/egress"
 )
 
 // KMS is the embedded KMS.
@@ -16,6 +18,7 @@ type KMS struct {
 	Listeners      []Listener
 	Clusters       []Cluster     // in the order of the file
 	ProxyCA        string        // path of PEM certificates trusted in XKS proxies beside the system's; may be empty
+	ProxyAllow     []string      // where XKS proxies may be, as package egress takes it
 	Cache          int           // unwrapped keys that are kept in the token
 	Deadline       time.Duration // for one request
 	MaxInFlight    int           // requests
@@ -46,6 +49,10 @@ func (p *parser) kms(v value, c *Config) *KMS {
 	for _, name := range []string{"token", "identities", "listeners"} {
 		v.required(m(name))
 	}
+	proxies := m("xks_proxies").members("ca", "allow")
+	if !proxies("allow").given() {
+		m("xks_proxies").required(proxies("ca"))
+	}
 	return &KMS{
 		Token:          m("token").text(c.checkToken),
 		Data:           p.absolute(cmp.Or(m("data").text(validateFolder), "kms")),
@@ -53,7 +60,8 @@ func (p *parser) kms(v value, c *Config) *KMS {
 		IdentitiesFile: p.identitiesFile(m("identities"), c),
 		Listeners:      p.listeners(m("listeners"), c.Listeners),
 		Clusters:       p.clusters(m("cloudhsm_clusters"), c),
-		ProxyCA:        p.proxyCA(m("xks_proxies")),
+		ProxyCA:        p.path(proxies("ca")),
+		ProxyAllow:     proxyAllow(proxies("allow")),
 		Cache:          m("cache").integer(16, 65536, 4096),
 		Deadline:       m("deadline").duration(minKMSDeadline, maxKMSDeadline, 5*time.Second),
 		MaxInFlight:    m("max_in_flight").integer(1, 65536, 512),
@@ -106,8 +114,11 @@ func (p *parser) cluster(e entry, c *Config) Cluster {
 	return Cluster{ID: id, Token: m("token").text(c.checkToken), TrustAnchor: p.path(m("trust_anchor"))}
 }
 
-func (p *parser) proxyCA(v value) string {
-	m := v.members("ca")
-	v.required(m("ca"))
-	return p.path(m("ca"))
+// proxyAllow returns where XKS proxies may be. What `hyok init` sets up beside the
+// KMS is in its configuration; of itself the KMS calls nobody in its own network.
+func proxyAllow(v value) []string {
+	if !v.given() {
+		return []string{egress.Public}
+	}
+	return v.texts(1, 1000, egress.Check)
 }

@@ -49,7 +49,7 @@ type kmsRoom struct {
 
 // openDoor makes the front of the embedded KMS that c configures.
 func (p *Proxy) openDoor(c *config.Config) (*kmsDoor, error) {
-	transport, err := newProxyTransport(c.KMS.ProxyCA)
+	transport, err := newProxyTransport(c.KMS.ProxyCA, c.KMS.ProxyAllow)
 	if err != nil {
 		return nil, fmt.Errorf("the embedded KMS: %w", err)
 	}

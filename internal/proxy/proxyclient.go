@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/hyok-kms/hyok/internal/egress"
 )
 
 // proxyTransport calls XKS proxies by a transport that can be replaced, when the
@@ -17,15 +19,21 @@ import (
 type proxyTransport struct {
 	current atomic.Pointer[http.Transport]
 	ca      string // path of the file; empty: the system's roots alone
+	allowed *egress.Allowed
 	roots   []byte // what it had; owned by who calls reload
 }
 
 // newProxyTransport returns what XKS proxies are called by: it trusts the system's
-// roots and those of a file, and keeps connections for the next request.
-func newProxyTransport(ca string) (*proxyTransport, error) {
-	t := &proxyTransport{ca: ca}
+// roots and those of a file, connects where it is allowed, and keeps connections
+// for the next request.
+func newProxyTransport(ca string, allow []string) (*proxyTransport, error) {
+	allowed, err := egress.Parse(allow)
+	if err != nil {
+		return nil, fmt.Errorf("where XKS proxies may be: %w", err)
+	}
+	t := &proxyTransport{ca: ca, allowed: allowed}
 	if ca == "" {
-		t.current.Store(newTransport(nil))
+		t.current.Store(t.transport(nil))
 		return t, nil
 	}
 	return t, t.reload()
@@ -52,18 +60,18 @@ func (t *proxyTransport) reload() error {
 		return fmt.Errorf("trust roots of XKS proxies: %s has no certificate in PEM form", t.ca)
 	}
 	t.roots = pem
-	if former := t.current.Swap(newTransport(roots)); former != nil {
+	if former := t.current.Swap(t.transport(roots)); former != nil {
 		former.CloseIdleConnections()
 	}
 	return nil
 }
 
-func newTransport(roots *x509.CertPool) *http.Transport {
+func (t *proxyTransport) transport(roots *x509.CertPool) *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // AWS KMS goes through none
 	// An attempt outlives its request, and others join it: where a name server is
 	// silent, they would wait with it for many seconds after it is back.
-	transport.DialContext = (&net.Dialer{Timeout: time.Second}).DialContext
+	transport.DialContext = t.allowed.Dialer(&net.Dialer{Timeout: time.Second})
 	transport.MaxIdleConnsPerHost = 256
 	transport.IdleConnTimeout = 5 * time.Minute
 	if roots != nil {

@@ -28,7 +28,7 @@ func TestProxyRootsAreRenewed(t *testing.T) {
 		}
 	}
 	write(former.PEM())
-	transport, err := newProxyTransport(file)
+	transport, err := newProxyTransport(file, []string{"127.0.0.0/8"})
 	if err != nil {
 		t.Fatal(err)
 	}
