@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/aws/smithy-go"
+
+	"github.com/hyok-kms/hyok/engine/internal/constraint"
 )
 
 // call runs one operation: it checks the input against the service model and
@@ -12,6 +14,7 @@ func call[I, O any](ctx context.Context, c *Client, op string, in *I, do func(co
 	if in == nil {
 		in = new(I)
 	}
+	in = constraint.Present(c.engine.checks, in)
 	err := c.engine.checks.Check(in)
 	if err == nil {
 		var out *O

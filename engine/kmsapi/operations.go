@@ -50,7 +50,7 @@ func operations() map[string]*operation {
 		"ListGrants":                          op(engine.API.ListGrants),
 		"ListKeyPolicies":                     op(engine.API.ListKeyPolicies),
 		"ListKeyRotations":                    op(engine.API.ListKeyRotations),
-		"ListKeys":                            op(engine.API.ListKeys),
+		"ListKeys":                            listKeys(),
 		"ListResourceTags":                    op(engine.API.ListResourceTags),
 		"ListRetirableGrants":                 op(engine.API.ListRetirableGrants),
 		"PutKeyPolicy":                        op(engine.API.PutKeyPolicy).withoutOutput(),
@@ -74,6 +74,9 @@ func operations() map[string]*operation {
 	for name, o := range table {
 		o.name = name
 		o.decode, o.encode = decodePlans.plan(o.in), encodePlans.plan(o.out)
+		if o.beside != nil {
+			o.beside.decode = decodePlans.plan(o.beside.members)
+		}
 	}
 	return table
 }
@@ -90,6 +93,7 @@ type operation struct {
 	call   func(context.Context, engine.API, any) (any, error)
 	decode decodeFunc // of an in
 	encode encodeFunc // of an out
+	beside *beside    // what it takes beside an in; nil: nothing
 
 	keyMember  int   // the member of in that names the key, or -1
 	inSecrets  []int // the members of in that may hold a plaintext
@@ -170,9 +174,19 @@ func (o *operation) serve(ctx context.Context, api engine.API, c *call) error {
 			c.key = *key
 		}
 	}
+	var more any
+	if o.beside != nil {
+		var err error
+		if more, err = o.beside.read(c.reader, c.body); err != nil {
+			return err
+		}
+	}
 	out, err := o.call(ctx, api, in)
 	if err != nil {
 		return err
+	}
+	if o.beside != nil {
+		o.beside.apply(more, out)
 	}
 	if o.silent {
 		return nil

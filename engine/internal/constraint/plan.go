@@ -10,6 +10,7 @@ import (
 // plan is what to check of one structure.
 type plan struct {
 	fields []field // those with something to check
+	empty  mayBeEmpty
 }
 
 // field is a member of a structure and what to check of it.
@@ -62,6 +63,7 @@ func (c *compiler) plan(t reflect.Type) *plan {
 			continue
 		}
 		m := c.field(f, slices.Contains(c.need[t], f.Name))
+		p.empty.note(&f, i, m.required, m.inner)
 		if m.required || m.kind != kindOther {
 			m.index = i
 			p.fields = append(p.fields, m)
