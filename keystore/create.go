@@ -50,8 +50,20 @@ func (t *Token) generated(id string, newest uint32, usage KeyUsage) *draft {
 		if t.profile.HalfKeys {
 			return w.makeWhole(template, nil, w.generate)
 		}
-		return w.generate(template)
+		h, err := w.generate(template)
+		return h, w.provenExternal(h, usage, err)
 	}}
+}
+
+// provenExternal has a new external key encrypt and decrypt, if it may, and destroys
+// one that does not. err is that of making it.
+func (w *worker) provenExternal(h pkcs11.ObjectHandle, usage KeyUsage, err error) error {
+	if err == nil && usage.Encrypt && usage.Decrypt {
+		if err = w.roundTrip(h); err != nil {
+			err = errors.Join(err, w.fail("C_DestroyObject", w.t.module.ctx.DestroyObject(w.session, h)))
+		}
+	}
+	return unable(err)
 }
 
 // ImportKey stores 32 bytes of key material as a key, which then is sensitive
@@ -64,7 +76,7 @@ func (t *Token) ImportKey(ctx context.Context, id string, usage KeyUsage, materi
 	d := &draft{id: id, mark: newMark(1), produce: func(w *worker, m mark) (pkcs11.ObjectHandle, error) {
 		template := append(aesTemplate(id, m, usage, true, t.profile.SessionCopies), pkcs11.NewAttribute(pkcs11.CKA_VALUE, own))
 		h, err := w.t.module.ctx.CreateObject(w.session, template)
-		return h, w.fail("C_CreateObject", err)
+		return h, w.provenExternal(h, usage, w.fail("C_CreateObject", err))
 	}}
 	return t.create(ctx, []*draft{d}, nil, func() { clear(own) })
 }

@@ -282,6 +282,12 @@ func (w *worker) generatePair(s shape, at storage) (p product, err error) {
 	ctx := w.t.module.ctx
 	mechanism, public := s.pairGeneration()
 	pub, priv, err := ctx.GenerateKeyPair(w.session, cryptoki.Plain(mechanism), public, s.template(at))
+	if s.family != familyRSA && isCode(err, w.t.profile.Unclear...) {
+		// Some tokens call it a general error that they do not have the curve.
+		if pub, priv, err = ctx.GenerateKeyPair(w.session, cryptoki.Plain(mechanism), public, s.template(at)); isCode(err, w.t.profile.Unclear...) && w.selfTest() == nil {
+			return p, fmt.Errorf("token %s: %w: it makes no such key pair, and is well (C_GenerateKeyPair: %v)", w.t.name, ErrUnsupported, err) // %v: it is no failure
+		}
+	}
 	if err != nil {
 		return p, w.fail("C_GenerateKeyPair", err)
 	}

@@ -41,7 +41,10 @@ func (s shape) uses() []Use {
 	case familyRSA:
 		return []Use{UseSign, UseDecrypt}
 	case familyEC:
-		return []Use{UseSign, UseAgree}
+		if s.curve.nist() != nil {
+			return []Use{UseSign, UseAgree}
+		}
+		return []Use{UseSign}
 	case familyEdwards:
 		return []Use{UseSign}
 	case familyAES, familyHMAC:

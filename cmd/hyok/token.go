@@ -169,6 +169,8 @@ type tokenStateView struct {
 	Health        string  `json:"health"`
 	Reason        string  `json:"reason,omitzero"`
 	LatencyMS     float64 `json:"probeLatencyMs"`
+
+	Abilities []abilityView `json:"abilities,omitempty"`
 }
 
 func newTokenShowCommand(data *dataFlags, format *outputFormat) *cobra.Command {
@@ -177,7 +179,10 @@ func newTokenShowCommand(data *dataFlags, format *outputFormat) *cobra.Command {
 		Use:   "show [NAME]",
 		Short: "Open a configured token and show its state",
 		Long: `Opens a token as a server does, counts its keys, and encrypts and decrypts with a key of
-hyok's own in it. The exit code is 1 if the token cannot be used.`,
+hyok's own in it. The exit code is 1 if the token cannot be used.
+
+Then it tells what the token can serve: it makes a key of each kind in a session, wraps
+it, unwraps it and uses it, and nothing of that stays. A list of mechanisms tells less.`,
 		Example: `  $ hyok token show main
   NAME           main
   URI            pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:pin
@@ -191,7 +196,14 @@ hyok's own in it. The exit code is 1 if the token cannot be used.`,
   SESSIONS       16 at most
   KEYS           3
   HEALTH         active
-  PROBE LATENCY  112µs`,
+  PROBE LATENCY  112µs
+
+  FOR                           SERVED  HOW
+  external keys (XKS)           yes     AES-GCM
+  wrapping the keys of the KMS  yes     CKM_AES_KEY_WRAP_PAD
+  SYMMETRIC_DEFAULT             yes     wrapped in the database
+  RSA_2048 SIGN_VERIFY          yes     wrapped in the database
+  ...`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -242,6 +254,12 @@ func tokenState(cmd *cobra.Command, c *config.Config, t *config.Token) (v tokenS
 			Sessions: stats.SessionLimit, Keys: stats.Keys,
 			Health: h.State.String(), Reason: h.Reason, LatencyMS: float64(h.Latency.Microseconds()) / 1000,
 		}
+		can, err := tok.Abilities(ctx)
+		if err == nil {
+			v.Abilities = abilities(can)
+		} else if v.Reason == "" {
+			return fmt.Errorf("try what the token can do: %w", err)
+		}
 		return ctx.Err()
 	})
 	return v, err
@@ -259,5 +277,11 @@ func printTokenState(cmd *cobra.Command, v tokenStateView) error {
 		{"SESSIONS", fmt.Sprintf("%d at most", v.Sessions)}, {"KEYS", fmt.Sprint(v.Keys)},
 		{"HEALTH", strings.TrimSuffix(v.Health+": "+v.Reason, ": ")}, {"PROBE LATENCY", latency.String()},
 	}
-	return printTable(cmd.OutOrStdout(), []string{"NAME", cmp.Or(v.Name, "-")}, rows)
+	if err := printTable(cmd.OutOrStdout(), []string{"NAME", cmp.Or(v.Name, "-")}, rows); err != nil || len(v.Abilities) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return printTable(cmd.OutOrStdout(), []string{"FOR", "SERVED", "HOW"}, abilityRows(v.Abilities))
 }

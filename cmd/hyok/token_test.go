@@ -165,9 +165,18 @@ func TestTokenInitOfficer(t *testing.T) {
 func TestTokenShow(t *testing.T) {
 	o := newOffice(t, "main")
 	o.do(0, "key", "create", "a", "b")
+	o.do(0, "token", "show").expect(t, "external keys (XKS)", "CKM_AES_KEY_WRAP_PAD", "ECC_NIST_EDWARDS25519 SIGN_VERIFY", "an object of the token", "import by RSA_AES_KEY_WRAP_SHA_256")
 	o.do(0, "token", "show").expect(t, "16 at most", "softhsm2 (run on the real thing)", "active", o.uris["main"].Token)
 	var v tokenStateView
 	o.do(0, "token", "show", "main", "-o", "json").decode(t, &v)
+	for _, a := range v.Abilities {
+		if !a.Served || a.For == "" || a.How == "" {
+			t.Errorf("%+v", a)
+		}
+	}
+	if len(v.Abilities) != 25 { // two, 19 kinds of key, four ways to import
+		t.Errorf("%d abilities", len(v.Abilities))
+	}
 	if v.Keys != 2 || v.Health != "active" || v.LatencyMS <= 0 || !v.RunOnHardware || v.Sessions != 16 {
 		t.Errorf("%+v", v)
 	}
