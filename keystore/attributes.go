@@ -23,14 +23,20 @@ func ulong(b []byte) uint64 {
 // boolean decodes a CK_BBOOL attribute.
 func boolean(b []byte) bool { return len(b) == 1 && b[0] != 0 }
 
+// isFalse reports whether a CK_BBOOL attribute was told and is false.
+func isFalse(b []byte) bool { return len(b) == 1 && b[0] == 0 }
+
 func isReserved(label string) bool { return strings.HasPrefix(label, reservedPrefix) }
 
 // permissions are the attributes of a key that decide what may be done with it.
 type permissions struct {
 	encrypt, decrypt bool
-	mark             mark
-	marked           bool
-	ckaID            []byte
+	// noEncrypt and noDecrypt: so the token says; it may as well not tell.
+	noEncrypt, noDecrypt bool
+
+	mark   mark
+	marked bool
+	ckaID  []byte
 }
 
 // usable reports whether two readings permit the same.
@@ -48,7 +54,7 @@ func readPermissions(t *Token, s pkcs11.SessionHandle, h pkcs11.ObjectHandle) (p
 	if err != nil {
 		return permissions{}, err
 	}
-	p := permissions{encrypt: boolean(values[0]), decrypt: boolean(values[1]), ckaID: values[2]}
+	p := permissions{encrypt: boolean(values[0]), decrypt: boolean(values[1]), noEncrypt: isFalse(values[0]), noDecrypt: isFalse(values[1]), ckaID: values[2]}
 	p.mark, p.marked = parseMark(p.ckaID)
 	return p, nil
 }

@@ -12,8 +12,9 @@ import (
 // A circuit breaker stands before each token. Calls that fail one after the other,
 // or hang while none succeeds, open it: then nobody waits for the token any more,
 // and one goroutine alone tries whether it is back (see revive.go). One that
-// succeeds in between is proof enough that the token serves. A self-test with a wrong
-// answer opens it at once.
+// succeeds in between is proof enough that the token serves, and so is a self-test
+// after the last that failed: then it is about the keys that were asked for, and no
+// business of others. A self-test with a wrong answer opens it at once.
 const (
 	tripFailures = 5                      // calls in a row that fail
 	tripHangs    = 3                      // callers in a row that give up
@@ -91,15 +92,37 @@ func (t *Token) succeeded() {
 }
 
 // failed notes that a call has failed by the token's fault.
-func (t *Token) failed(cause error) {
-	b := &t.breaker
+func (w *worker) failed(cause error) {
+	b := &w.t.breaker
+	many := b.countFailure()
+	sure := isModuleGone(cause) || errors.Is(cause, errWrongAnswer)
+	if !sure && (!many || b.now.Load() != nil || w.serves()) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.t.trip(&trip{since: time.Now(), cause: cause})
+}
+
+// countFailure counts a call that failed, and reports whether there are too many.
+func (b *breaker) countFailure() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.doubt.Store(true)
 	b.failures++
-	if b.failures >= tripFailures || isModuleGone(cause) || errors.Is(cause, errWrongAnswer) {
-		t.trip(&trip{since: time.Now(), cause: cause})
+	return b.failures >= tripFailures
+}
+
+// serves reports whether the token passes its self-test on a new session.
+func (w *worker) serves() bool {
+	w.t.module.calls.RLock()
+	defer w.t.module.calls.RUnlock()
+	w.doubtful = true
+	if w.openSession() != nil || w.selfTest() != nil {
+		return false
 	}
+	w.t.succeeded()
+	return true
 }
 
 // hung notes that a caller has given up on a call that began at a time and runs

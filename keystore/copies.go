@@ -45,6 +45,25 @@ type copyKeeper struct {
 	epoch   uint64 // sessionCount.losses when the session was opened
 	resets  uint64 // module.resets when the session was opened
 	kept    map[*version]*keptCopy
+	backoff backoff // of copies that the token refuses to make
+}
+
+// backoff says when what has failed is tried again.
+type backoff struct {
+	next  time.Duration // token clock
+	pause time.Duration // 0: it has not failed since it last succeeded
+}
+
+const mostCopyPause = 5 * time.Minute
+
+func (b *backoff) due(now time.Duration) bool { return now >= b.next }
+
+// failed notes a failure, and reports whether it is the first one.
+func (b *backoff) failed(now time.Duration) (first bool) {
+	first = b.pause == 0
+	b.pause = min(max(2*b.pause, copyRound), mostCopyPause)
+	b.next = now + b.pause
+	return first
 }
 
 type keptCopy struct {
@@ -104,6 +123,10 @@ func (t *Token) checkCopies() {
 			t.dropCopy(v)
 			t.forget(c.id, v)
 			t.log.Info("a key has left the token; its copy is destroyed", "key", c.id, "version", v.number)
+		case isTold(err) && !isDeviceFailure(err):
+			t.dropCopy(v)
+			v.backoff.failed(begin)
+			t.log.Error("a key cannot be checked; its copy is destroyed", "key", c.id, "version", v.number, "error", err)
 		case err != nil:
 			// The copy loses its force by itself. If the session is gone, so are
 			// all copies.
@@ -128,17 +151,22 @@ func (t *Token) checkCopies() {
 
 // makeCopies copies the keys that were used enough since the last round.
 func (t *Token) makeCopies() {
+	if !t.copies.backoff.due(t.clock()) {
+		return
+	}
 	for id, key := range t.index.load() {
 		for _, v := range key.versions {
-			if _, kept := t.copies.kept[v]; kept || v.single || v.uses.Swap(0) < copyEarn || len(t.copies.kept) >= maxCopies {
+			if _, kept := t.copies.kept[v]; kept || v.single || v.uses.Swap(0) < copyEarn || len(t.copies.kept) >= maxCopies || !v.backoff.due(t.clock()) {
 				continue
 			}
-			if err := t.makeCopy(id, v); err != nil {
-				if !isHandleGone(err) {
-					t.log.Warn("a key cannot be copied into the session", "key", id, "error", err)
-				}
-				return
+			err := t.makeCopy(id, v)
+			if err == nil {
+				continue
 			}
+			if !isHandleGone(err) && v.backoff.failed(t.clock()) {
+				t.log.Warn("a key cannot be copied into the session: it is used as it is, and this is tried ever more rarely", "key", id, "error", err)
+			}
+			return
 		}
 	}
 }
@@ -167,8 +195,10 @@ func (t *Token) makeCopy(id string, v *version) error {
 		v.single = true // CKA_COPYABLE is false: the key is used as it is
 		return nil
 	} else if err != nil {
+		k.backoff.failed(begin)
 		return err
 	}
+	k.backoff, v.backoff = backoff{}, backoff{}
 	c := &sessionCopy{handle: h, epoch: k.epoch}
 	c.until.Store(int64(begin + copyForce))
 	k.kept[v] = &keptCopy{id: id, copy: c, seen: seen, checked: begin}

@@ -93,12 +93,20 @@ func (w *worker) change(h pkcs11.ObjectHandle, p permissions, attrs []*pkcs11.At
 	}
 	_, err = ctx.CopyObject(w.session, h, attrs)
 	switch {
-	case isCode(err, pkcs11.CKR_ACTION_PROHIBITED): // CKA_COPYABLE is false
+	case isNotCopied(err):
 		return w.setAttributes(h, attrs)
 	case err != nil:
 		return w.fail("C_CopyObject", err)
 	}
 	return w.destroy(h)
+}
+
+// isNotCopied reports whether the token refuses to copy a key: CKA_COPYABLE is false,
+// or it copies none, as SoftHSM2 does whose objects are in a database
+// (CKR_ATTRIBUTE_VALUE_INVALID), where there is no file to lose.
+func isNotCopied(err error) bool {
+	return isCode(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
+		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_READ_ONLY, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE)
 }
 
 // destroy destroys an object, unless another process has done so.

@@ -139,6 +139,12 @@ func isHandleGone(err error) bool {
 // read: SoftHSM2 answers CKR_GENERAL_ERROR of an object in another token.
 func isStranger(err error) bool { return isAnswer(err) && !isSessionLost(err) }
 
+// isDeviceFailure reports whether err is plainly about the token as a whole.
+func isDeviceFailure(err error) bool {
+	return isCode(err, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT,
+		pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_SESSION_COUNT)
+}
+
 // isSessionLost reports whether err says that the session, or its login, is no
 // more, as after a restart of the token; with it all others went, or are not to be
 // trusted.

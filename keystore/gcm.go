@@ -174,28 +174,20 @@ const (
 )
 
 // attempt runs op and, if the token fails, looks at the key again: it may be
-// gone, half written, or its permissions withdrawn, which p then shows.
+// half written, gone, or its permissions withdrawn, which p then shows.
 func (w *worker) attempt(id string, v *version, op operation) (p permissions, err error) {
 	if err := w.confirm(id, v); err != nil {
 		return p, err
 	}
 	for try := 1; ; try++ {
 		err = op.run(w, v)
-		var failure *TokenError
-		if !errors.As(err, &failure) || isHandleGone(err) || isSessionLost(err) {
-			return p, err
-		}
-		var readErr error
-		p, readErr = w.permissions(v.handle)
 		switch {
-		case isHandleGone(readErr):
-			return p, readErr
-		case isCode(err, pkcs11.CKR_KEY_TYPE_INCONSISTENT) && try < halfWrittenTries:
-			time.Sleep(halfWrittenPause)
-		case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) && readErr != nil:
-			return p, readErr // why it is denied decides what the caller is told
-		default:
+		case !isUnclear(err):
 			return p, err
+		case w.t.profile.HalfKeys && isCode(err, pkcs11.CKR_KEY_TYPE_INCONSISTENT) && try < halfWrittenTries:
+			time.Sleep(halfWrittenPause)
+		default:
+			return w.meaning(err, id, v)
 		}
 	}
 }
@@ -345,10 +337,16 @@ func (w *worker) unseal(h pkcs11.ObjectHandle, s Sealed, aad []byte) ([]byte, er
 		return plaintext, nil
 	case isCode(err, w.t.profile.BadTag...):
 		return nil, badCiphertext(err)
-	case isCode(err, w.t.profile.Unclear...):
+	case isCode(err, w.t.profile.Unclear...) && !failedAt(err, "C_DecryptInit"): // which has not seen the ciphertext
 		return w.explain(h, s, aad, err)
 	}
 	return nil, err
+}
+
+// failedAt reports whether a function of PKCS#11 is the one that failed.
+func failedAt(err error, call string) bool {
+	var failure *TokenError
+	return errors.As(err, &failure) && failure.Call == call
 }
 
 func badCiphertext(err error) error {
@@ -390,7 +388,7 @@ func (w *worker) explain(h pkcs11.ObjectHandle, s Sealed, aad []byte, unclear er
 			return nil, badCiphertext(unclear)
 		case err == nil:
 			return w.unsealOnce(h, s, aad) // the ciphertext is good: a second chance, then it is the token's failure
-		case !isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
+		case !failedAt(err, "C_EncryptInit"): // else the key does not encrypt, by whatever code
 			return nil, unclear
 		}
 	}

@@ -42,10 +42,12 @@ type version struct {
 	// be this object's. After a loss a token may give it to another one.
 	epoch atomic.Uint64
 
-	uses   atomic.Uint32               // operations since the copy keeper last looked
-	sealed atomic.Uint64               // encryptions by this process, see countSeal
-	single bool                        // cannot be copied; owned by the copy keeper
-	copy   atomic.Pointer[sessionCopy] // set and taken away by the copy keeper; any operation may take it away
+	uses   atomic.Uint32 // operations since the copy keeper last looked
+	sealed atomic.Uint64 // encryptions by this process, see countSeal
+	single bool          // cannot be copied; owned by the copy keeper
+	// backoff is of attempts to copy it; owned by the copy keeper.
+	backoff backoff
+	copy    atomic.Pointer[sessionCopy] // set and taken away by the copy keeper; any operation may take it away
 }
 
 // keyIndex maps ids to keys.
@@ -59,6 +61,8 @@ type keyIndex struct {
 	stale    bool          // a key was forgotten since it began; guarded by mu
 	unknown  *rate.Limiter // of searches for unknown ids; its limit is set under mu
 	presence presence      // guarded by mu
+
+	unread unread // AES keys
 }
 
 // scan is one search of the token.
@@ -92,6 +96,10 @@ func (x *keyIndex) init() {
 // due reports whether there may be another search for an unknown id. mu is held.
 func (x *keyIndex) due() bool { return !x.scanned || x.stale || x.unknown.Allow() }
 
+// look reports whether there may be a search for what is not in the index beside
+// those that renew it.
+func (x *keyIndex) look() bool { return x.unknown.Allow() }
+
 func (x *keyIndex) load() map[string]*Key { return *x.keys.Load() }
 
 // external returns how many external keys there are.
@@ -103,6 +111,12 @@ func (x *keyIndex) external() int {
 		}
 	}
 	return n
+}
+
+// has reports whether a version is in the index still.
+func (x *keyIndex) has(id string, v *version) bool {
+	k, ok := x.load()[id]
+	return ok && slices.Contains(k.versions, v)
 }
 
 // Find returns the key with this id. A known id costs no call of the module; an
@@ -176,6 +190,9 @@ func (t *Token) locate(ctx context.Context, id string, number uint32, force bool
 		case sure && !stale && unproven != nil:
 			return nil, t.unproven(id, unproven)
 		case sure && !stale:
+			if err := t.checkUnread(ctx, &t.index.unread, id); err != nil {
+				return nil, err
+			}
 			return nil, t.notFound(id)
 		}
 	}
@@ -398,22 +415,28 @@ func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object)
 		return nil, nil, err
 	}
 	found = make([]object, 0, len(handles))
+	unreadable := map[pkcs11.ObjectHandle]error{}
 	for _, h := range handles {
 		if o, ok := known[h]; ok {
 			found = append(found, o)
 			continue
 		}
 		o, ok, err := w.describe(h)
-		if err != nil {
+		switch {
+		case isTold(err) && label == "":
+			unreadable[h] = err
+		case err != nil:
 			return nil, nil, err
-		}
-		if ok {
+		case ok:
 			found = append(found, o)
-		} else if isReserved(o.label) {
+		case isReserved(o.label):
 			own = append(own, o.label)
 		}
 	}
-	return found, own, nil
+	if label != "" {
+		return found, own, nil
+	}
+	return found, own, w.passOver(&w.t.index.unread, unreadable)
 }
 
 // findKeys returns the handles of all AES token keys, or of those with a label.

@@ -237,6 +237,10 @@ func (v *Vault) unwrapFailed(w *worker, root *rootObject, err error) error {
 	case isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
 		return v.root.denied(w, "unwrap")
 	}
+	// Whatever code it is: the root key may be gone or withdrawn.
+	if _, lookErr := v.root.look(w, root); lookErr != nil {
+		return lookErr
+	}
 	var failure *TokenError
 	if !errors.As(err, &failure) || errors.Is(err, ErrUnsupported) {
 		return err
@@ -252,8 +256,7 @@ func (w *worker) refused(call string, err, blame error) error {
 	if isLacking(err) || isTemplateRefused(err) {
 		return fmt.Errorf("%w: %w", ErrUnsupported, failure)
 	}
-	if isSessionLost(err) || isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_MEMORY,
-		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_SESSION_COUNT) {
+	if isSessionLost(err) || isDeviceFailure(err) || isCode(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED) {
 		return failure
 	}
 	if testErr := w.selfTest(); testErr != nil {
@@ -303,10 +306,9 @@ func (w *worker) generatePair(s shape, at storage) (p product, err error) {
 // pairGeneration returns the mechanism that generates pairs of this shape, and
 // the template of their public keys.
 func (s shape) pairGeneration() (mechanism uint, public []*pkcs11.Attribute) {
-	public = []*pkcs11.Attribute{
+	public = append(s.publicIdentity(),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
-	}
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true))
 	if s.family == familyRSA {
 		return pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, append(public,
 			pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 8*s.bytes),

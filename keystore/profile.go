@@ -3,6 +3,7 @@ package keystore
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 )
@@ -73,15 +74,25 @@ func clearCodes() []uint {
 	return []uint{pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed}
 }
 
-// Profiles returns the profiles that hyok knows, SoftHSM2's first.
+// Profiles returns the profiles that hyok knows, SoftHSM2's first. "generic" is of no
+// make in particular: it asks for nothing but what PKCS#11 v2.40 says.
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
 		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: "generic", BadTag: clearCodes(), Unclear: unclear, Sessions: 16},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 	}
+}
+
+func profileNames() []string {
+	var names []string
+	for _, p := range Profiles() {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // ProfileByName returns the profile with this name; "" is SoftHSM2's.
@@ -92,7 +103,7 @@ func ProfileByName(name string) (Profile, error) {
 	}
 	i := slices.IndexFunc(all, func(p Profile) bool { return p.Name == name })
 	if i < 0 {
-		return Profile{}, fmt.Errorf("unknown token profile %s: known are softhsm2, cloudhsm, luna and nshield", printable(name))
+		return Profile{}, fmt.Errorf("unknown token profile %s: known are %s", printable(name), strings.Join(profileNames(), ", "))
 	}
 	return all[i], nil
 }

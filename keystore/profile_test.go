@@ -48,6 +48,7 @@ func profileNamed(t *testing.T, name string) keystore.Profile {
 func emulations() map[string][]string {
 	return map[string][]string{
 		"softhsm2":   nil,
+		"generic":    {"refuse-attribute 0x171 CKR_GENERAL_ERROR", "fail C_CopyObject CKR_FUNCTION_NOT_SUPPORTED"}, // 0x171: CKA_COPYABLE
 		"cloudhsm":   {"iv written-back", "readonly-sessions refused"},
 		"luna":       {"iv appended"},
 		"nshield":    {"iv written-back"},

@@ -76,12 +76,11 @@ func (w *worker) wrappingKey(label string) (pkcs11.ObjectHandle, error) {
 // and unwraps alone.
 func (w *worker) transportPair() (p transportPair, err error) {
 	ctx := w.t.module.ctx
-	public := []*pkcs11.Attribute{
+	public := append(shape{family: familyRSA}.publicIdentity(),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_WRAP, true),
 		pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, transportBits),
-		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
-	}
+		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	private := append(shape{family: familyRSA}.identity(), storage{}.attributes()...)
 	private = append(private, only(pkcs11.CKA_UNWRAP, pkcs11.CKA_DECRYPT, pkcs11.CKA_SIGN)...)
 	pub, priv, err := ctx.GenerateKeyPair(w.session, cryptoki.Plain(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN), public, private)

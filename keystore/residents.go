@@ -25,6 +25,8 @@ type residents struct {
 	epoch   uint64               // sessionCount.losses when it began; guarded by mu
 	had     map[string]bool      // by id: was seen in the token, and is not known to be gone; guarded by mu
 	doubted bool                 // something was not found while the token's storage could not be read; guarded by mu
+
+	unread unread
 }
 
 // resident is one token object.
@@ -67,6 +69,9 @@ func (r *residents) get(ctx context.Context, m *Material) (*resident, error) {
 		return o, r.usable(o)
 	case r.due():
 		return nil, errStale // what was found holds no more
+	}
+	if err := r.v.t.checkUnread(ctx, &r.unread, r.v.label(m.ID)); err != nil {
+		return nil, err
 	}
 	return nil, r.v.t.notFound(r.v.label(m.ID))
 }
@@ -214,6 +219,7 @@ func (r *residents) lookOnce(w *worker, known map[string]*resident) (map[string]
 		}
 	}
 	found := map[string]*resident{}
+	unreadable := map[pkcs11.ObjectHandle]error{}
 	for _, kind := range residentKinds() {
 		handles, err := w.findObjects(append(kind, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)))
 		if err != nil {
@@ -222,7 +228,10 @@ func (r *residents) lookOnce(w *worker, known map[string]*resident) (map[string]
 		for _, h := range handles {
 			id, ok := ids[h]
 			if !ok {
-				if id, ok, err = r.idOf(w, h); err != nil {
+				id, ok, err = r.idOf(w, h)
+				if isTold(err) {
+					unreadable[h] = err
+				} else if err != nil {
 					return nil, err
 				}
 			}
@@ -230,6 +239,9 @@ func (r *residents) lookOnce(w *worker, known map[string]*resident) (map[string]
 				found[id] = &resident{r: r, id: id, handle: h, epoch: w.epoch, ambiguous: found[id] != nil}
 			}
 		}
+	}
+	if err := w.passOver(&r.unread, unreadable); err != nil {
+		return nil, err
 	}
 	return found, w.checkLogin()
 }
@@ -245,10 +257,8 @@ func residentKinds() [][]*pkcs11.Attribute {
 
 // idOf returns the id of an object; ok: it is one of the vault's.
 func (r *residents) idOf(w *worker, h pkcs11.ObjectHandle) (id string, ok bool, err error) {
-	values, err := w.values(h, pkcs11.CKA_LABEL)
-	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
-		return "", false, nil
-	} else if err != nil {
+	values, err := w.t.attributes(w.session, h, pkcs11.CKA_LABEL)
+	if err != nil {
 		return "", false, err
 	}
 	id, ok = strings.CutPrefix(string(values[0]), r.v.label(""))

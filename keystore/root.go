@@ -252,6 +252,9 @@ func (r *rootKey) usable(w *worker) (*rootObject, error) {
 func (r *rootKey) look(w *worker, o *rootObject) (*rootObject, error) {
 	begin, epoch := w.t.clock(), w.t.sessions.losses.Load()
 	permitted, id, err := w.rootState(o.handle)
+	if o.epoch == epoch && w.isGone(r.label, o.handle, err) {
+		err = w.handleGone()
+	}
 	switch {
 	case isHandleGone(err), err == nil && !bytes.Equal(id, o.ckaID), o.epoch != epoch && isStranger(err):
 		r.object.CompareAndSwap(o, nil)

@@ -276,7 +276,7 @@ func (w *worker) handle(c *call) (abandoned bool) {
 	w.t.sessions.calls.Add(1)
 	if w.breaks(err) {
 		w.t.sessions.failures.Add(1)
-		w.t.failed(err)
+		w.failed(err)
 		abandoned = w.finish(c, err)
 		w.doubtful = true
 		w.release()

@@ -139,6 +139,14 @@ func (s shape) identity() []*pkcs11.Attribute {
 	}
 }
 
+// publicIdentity is identity of the public key of a pair. The mechanism says the same,
+// but opencryptoki compares both templates.
+func (s shape) publicIdentity() []*pkcs11.Attribute {
+	attrs := s.identity()
+	attrs[0] = pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)
+	return attrs
+}
+
 // usage returns the attributes that permit what a Vault does with a key of this
 // shape, and nothing else.
 func (s shape) usage() []*pkcs11.Attribute {

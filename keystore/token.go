@@ -298,6 +298,7 @@ type Stats struct {
 	Busy         int           // in a call now
 	Stuck        int           // of these: abandoned by their caller, whose context ended
 	Keys         int           // external key ids in the index
+	Unread       int           // objects that the last searches could not read
 	Copies       int           // session copies alive
 	CopyAge      time.Duration // longest time that a copy ever went without its original being checked
 	Calls        uint64        // whole operations done
@@ -313,7 +314,7 @@ func (t *Token) Stats() Stats {
 	t.life.mu.Unlock()
 	return Stats{
 		Sessions: int(t.sessions.open.Load()), SessionLimit: t.sessions.limit, Busy: max(workers-len(t.idle), 0),
-		Stuck: int(t.sessions.stuck.Load()), Keys: t.index.external(),
+		Stuck: int(t.sessions.stuck.Load()), Keys: t.index.external(), Unread: t.unread(),
 		Copies: int(t.copies.alive.Load()), CopyAge: time.Duration(t.copies.worstAge.Load()),
 		Calls: t.sessions.calls.Load(), Failures: t.sessions.failures.Load(),
 		Trips: t.breaker.trips.Load(), Resets: t.module.resets.Load(),

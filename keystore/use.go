@@ -69,7 +69,7 @@ func (v *Vault) useOnce(ctx context.Context, m *Material, s shape, newCall func(
 		if err != nil {
 			return err
 		}
-		return call.run(w, h)
+		return w.objectMeaning(call.run(w, h), h)
 	}
 	// What takes long would make all who are behind it in a lane wait.
 	if s.light() {
