@@ -44,6 +44,9 @@ func newTokenCollector(tokens func() []*keystore.Token, missing func() []string)
 		func(s keystore.Stats, _ keystore.Health) float64 { return s.CopyAge.Seconds() })
 	counter("hyok_token_calls_total", "Whole operations done in the token.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Calls) })
 	counter("hyok_token_failures_total", "Operations that failed by the token's fault.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Failures) })
+	counter("hyok_token_trips_total", "Times that the token was put out of service, since it failed or hung.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Trips) })
+	counter("hyok_token_module_resets_total", "Times that the token's module was initialized again, or its process started anew.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Resets) })
+	gauge("hyok_token_objects_unread", "Objects that the last searches found and could not read, and passed over.", func(s keystore.Stats, _ keystore.Health) float64 { return float64(s.Unread) })
 	gauge("hyok_token_probe_seconds", "Time that the newest health probe took.", func(_ keystore.Stats, h keystore.Health) float64 { return h.Latency.Seconds() })
 	gauge("hyok_token_probe_age_seconds", "Time since the newest health probe began.", func(_ keystore.Stats, h keystore.Health) float64 {
 		if h.Checked.IsZero() {
