@@ -41,7 +41,7 @@ func helloWorld(ctx context.Context) (err error) {
 		return err
 	}
 	var modules keystore.Modules // one for the process
-	if _, err := modules.InitToken(module, "example", "a security officer's PIN", pin); err != nil {
+	if _, err := modules.InitToken(module, "", "example", "a security officer's PIN", pin); err != nil {
 		return err
 	}
 	uri, err := keystore.ParseURI("pkcs11:token=example?module-path=" + module)

@@ -62,12 +62,12 @@ func (ms *Modules) isolate(ctx context.Context, o *Options) (*module, error) {
 		return nil, err
 	}
 	client := child.New(child.Config{
-		Module: path, Command: append(slices.Clone(ms.Command), o.Name), PINSource: o.pinSource(), Log: o.Logger.With("token", o.Name),
+		Module: path, Parameters: o.URI.ModuleParameters, Command: append(slices.Clone(ms.Command), o.Name), PINSource: o.pinSource(), Log: o.Logger.With("token", o.Name),
 	})
 	if err := initializeUntil(ctx, client); err != nil {
 		return nil, fmt.Errorf("initialize the PKCS#11 module %s in a process of its own: %w", path, err)
 	}
-	return &module{ctx: ms.confine(client), path: path, refs: 1, ours: true}, nil
+	return &module{ctx: ms.confine(client), path: path, parameters: o.URI.ModuleParameters, refs: 1, ours: true}, nil
 }
 
 // initializeUntil starts the process of a module, which is ended if it has not

@@ -113,6 +113,9 @@ func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Co
 	if err != nil {
 		return nil, fmt.Errorf("find the PKCS#11 module: %w", err)
 	}
+	if u.ModuleParameters != "" {
+		return nil, fmt.Errorf("%s has module parameters: a key pair cannot be in a module that needs them; put p11-kit-proxy before it", u)
+	}
 	if err := cryptoki.CheckModule(path); err != nil {
 		return nil, err // the library would crash
 	}
@@ -149,7 +152,7 @@ func (ms *Modules) openCrypto11(u URI, pin func() (string, error)) (*crypto11.Co
 // permitPIN looks whether the PIN of the token that crypto11 is about to open may be
 // tried, and returns what is to be told how the login ended.
 func (ms *Modules) permitPIN(u URI, pin string) (note func(error) error, err error) {
-	m, err := ms.acquire(context.Background(), u.ModulePath)
+	m, err := ms.acquire(context.Background(), u.ModulePath, "")
 	if err != nil {
 		return nil, err
 	}

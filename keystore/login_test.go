@@ -322,7 +322,7 @@ func TestInitTokenPINs(t *testing.T) {
 	} {
 		m.Set(t, test.behaviour)
 		before := m.Count(t, "C_InitToken")
-		_, err := new(keystore.Modules).InitToken(m.Path, "new", test.officer, test.user)
+		_, err := new(keystore.Modules).InitToken(m.Path, "", "new", test.officer, test.user)
 		if err == nil || !strings.Contains(err.Error(), test.want) || !errors.Is(err, test.refused) && test.refused != nil {
 			t.Errorf("%s: %v", test.behaviour, err)
 		}
@@ -333,20 +333,20 @@ func TestInitTokenPINs(t *testing.T) {
 	// A token that lacks its user PIN alone, as after a kill.
 	label := "half-" + rand.Text()[:8]
 	m.Set(t, "fail C_InitPIN CKR_DEVICE_ERROR")
-	if _, err := new(keystore.Modules).InitToken(m.Path, label, "87654321", "12345678"); err == nil {
+	if _, err := new(keystore.Modules).InitToken(m.Path, "", label, "87654321", "12345678"); err == nil {
 		t.Error("the user's PIN was set")
 	}
 	for flags, want := range map[string]error{"token-flags 0x400000": keystore.ErrPINLocked, "token-flags 0x200000": keystore.ErrPINLastTry} {
 		m.Set(t, flags)
 		before := m.Count(t, "C_Login")
-		_, err := new(keystore.Modules).InitToken(m.Path, label, "87654321", "12345678")
+		_, err := new(keystore.Modules).InitToken(m.Path, "", label, "87654321", "12345678")
 		if n := m.Count(t, "C_Login") - before; n != 0 || !errors.Is(err, want) {
 			t.Errorf("%s: %d logins, %v", flags, n, err)
 		}
 	}
 	// Lengths that contradict each other say nothing.
 	m.Set(t, "pin-lengths 9 8")
-	if _, err := new(keystore.Modules).InitToken(m.Path, "odd-"+rand.Text()[:8], "87654321", "1234"); err != nil {
+	if _, err := new(keystore.Modules).InitToken(m.Path, "", "odd-"+rand.Text()[:8], "87654321", "1234"); err != nil {
 		t.Error(err)
 	}
 }

@@ -41,6 +41,9 @@ type Modules struct {
 type module struct {
 	ctx  cryptoki.Module
 	path string
+	// parameters is what C_Initialize was given in its reserved argument.
+	parameters string
+
 	refs int  // guarded by Modules.mu
 	ours bool // we initialized it, so we finalize it
 
@@ -100,9 +103,9 @@ func (ms *Modules) use(path string) *module {
 	return m
 }
 
-// acquire returns the module at path, loading and initializing it the first
-// time. Each acquire is undone by one release.
-func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
+// acquire returns the module at path, loading and initializing it with parameters the
+// first time. Each acquire is undone by one release.
+func (ms *Modules) acquire(ctx context.Context, path, parameters string) (*module, error) {
 	resolved, err := resolveModule(path)
 	if err != nil {
 		return nil, err
@@ -112,15 +115,18 @@ func (ms *Modules) acquire(ctx context.Context, path string) (*module, error) {
 		return nil, err
 	}
 	defer giveBack()
-	if m := ms.use(resolved); m != nil {
+	if m := ms.use(resolved); m != nil && m.parameters != parameters {
+		ms.drop(m)
+		return nil, fmt.Errorf("the PKCS#11 module %s is initialized with other module parameters already: tokens of one module have the same", resolved)
+	} else if m != nil {
 		return m, nil
 	}
-	library, err := cryptoki.Load(resolved, "")
+	library, err := cryptoki.Load(resolved, parameters)
 	if err != nil {
 		return nil, err
 	}
 	library = ms.confine(library)
-	m := &module{ctx: library, path: resolved, refs: 1, ours: true}
+	m := &module{ctx: library, path: resolved, parameters: parameters, refs: 1, ours: true}
 	// The module may be initialized already by crypto11, which serves the
 	// listener's key pair and insists on going first; it then also finalizes.
 	if err := library.Initialize(); isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
@@ -188,7 +194,7 @@ func (ms *Modules) acquireFor(ctx context.Context, o *Options) (*module, error) 
 	if o.Isolated {
 		return ms.isolate(ctx, o)
 	}
-	return ms.acquire(ctx, o.URI.ModulePath)
+	return ms.acquire(ctx, o.URI.ModulePath, o.URI.ModuleParameters)
 }
 
 // release gives up one acquire; the last one finalizes and unloads.
@@ -280,10 +286,11 @@ type TokenInfo struct {
 // loginRequired reports whether the token wants a login.
 func (i TokenInfo) loginRequired() bool { return i.flags&pkcs11.CKF_LOGIN_REQUIRED != 0 }
 
-// Tokens lists the tokens that the module at path shows. Of tokens that do not
-// describe themselves the error tells; the others are listed all the same.
-func (ms *Modules) Tokens(path string) ([]TokenInfo, error) {
-	m, err := ms.acquire(context.Background(), path)
+// Tokens lists the tokens that the module at path shows, which is initialized with
+// parameters (see URI.ModuleParameters). Of tokens that do not describe themselves the
+// error tells; the others are listed all the same.
+func (ms *Modules) Tokens(path, parameters string) ([]TokenInfo, error) {
+	m, err := ms.acquire(context.Background(), path, parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -377,16 +384,17 @@ func (u URI) Matches(ti TokenInfo) bool {
 		fits(u.Manufacturer, ti.Manufacturer) && fits(u.Model, ti.Model)
 }
 
-// InitToken initializes the first uninitialized token of the module at path
+// InitToken initializes the first uninitialized token of the module at path, itself
+// initialized with parameters,
 // with a label (1 to 32 bytes) and both PINs, and returns its description.
 // Tokens that are initialized already are left alone; one of the same label is
 // an error, unless it has no user PIN yet, as after a kill in InitToken: with the
 // right soPIN that is set.
-func (ms *Modules) InitToken(path, label, soPIN, userPIN string) (info TokenInfo, err error) {
+func (ms *Modules) InitToken(path, parameters, label, soPIN, userPIN string) (info TokenInfo, err error) {
 	if label == "" || len(label) > 32 {
 		return info, fmt.Errorf("token label has %d bytes: it must have 1 to 32", len(label))
 	}
-	m, err := ms.acquire(context.Background(), path)
+	m, err := ms.acquire(context.Background(), path, parameters)
 	if err != nil {
 		return info, err
 	}

@@ -318,3 +318,55 @@ func TestPairsOfTokenThatComparesTemplates(t *testing.T) {
 		}
 	}
 }
+
+// SoftHSM2's profile is nobody else's, also where none is named.
+func TestProfileOfAnotherMake(t *testing.T) {
+	m := tokentest.NewFaulty(t)
+	u := m.Token(t, &modules)
+	m.Set(t, "model Another%20HSM")
+	for _, name := range []string{"", "softhsm2"} {
+		o := tokentest.Options(u)
+		o.Profile = profileNamed(t, name)
+		_, err := keystore.Open(patient(t), &modules, o)
+		if err == nil || keystore.MayPass(err) || !strings.Contains(err.Error(), "Another HSM") || !strings.Contains(err.Error(), "generic") {
+			t.Errorf("profile %q: %v", name, err)
+		}
+	}
+	tok := reopened(t, u, func(o *keystore.Options) { o.Profile = profileNamed(t, "generic") })
+	seal(t, generate(t, tok, "k", both), "p", "")
+}
+
+// The text that a module wants in C_Initialize comes from the URI, in this process and
+// in another one, also when the module is initialized again.
+func TestModuleParameters(t *testing.T) { isolations(t, testModuleParameters) }
+
+func testModuleParameters(t *testing.T, isolation func(*keystore.Options)) {
+	m := tokentest.NewFaulty(t)
+	u := m.Token(t, &modules)
+	m.Set(t, "parameters configdir='/x'%20flags=readOnly")
+	if _, err := keystore.Open(patient(t), &modules, tokentest.Options(u)); err == nil {
+		t.Fatal("opened without parameters")
+	}
+	u, err := keystore.ParseURI(u.String() + "&module-parameters=configdir%3D%27%2Fx%27%20flags%3DreadOnly")
+	if err != nil || u.ModuleParameters != "configdir='/x' flags=readOnly" {
+		t.Fatalf("%v: %q", err, u.ModuleParameters)
+	}
+	tok := reopened(t, u, isolation)
+	k := generate(t, tok, "k", both)
+	m.Set(t, "parameters configdir='/x'%20flags=readOnly", "dead CKR_DEVICE_ERROR until-initialize")
+	for range 5 {
+		if _, err := k.Encrypt(patient(t), 1, []byte("p"), nil); err == nil {
+			t.Error("a dead token encrypted")
+		}
+	}
+	m.Set(t, "parameters configdir='/x'%20flags=readOnly")
+	eventually(t, "the token is back", func() bool { return encrypt(t, tok, "k") == nil })
+	if n := tok.Stats().Resets; n == 0 {
+		t.Error("the module was not initialized again")
+	}
+	other := u
+	other.ModuleParameters = "configdir='/y'"
+	if _, err := keystore.Open(patient(t), &modules, tokentest.Options(other)); err == nil {
+		t.Error("one module with two texts")
+	}
+}

@@ -68,6 +68,23 @@ type Profile struct {
 	RunOnHardware bool
 }
 
+// GenericProfile is the name of the profile of no make in particular.
+const GenericProfile = "generic"
+
+// softHSM2 is the name of the profile of SoftHSM2 alone.
+const softHSM2 = "softhsm2"
+
+// check refuses SoftHSM2's profile, which is also the one where none is named, for
+// what is not SoftHSM2: it has peculiarities that no other token has.
+func (p Profile) check(info TokenInfo) error {
+	if p.Name != softHSM2 || info.Model == "SoftHSM v2" {
+		return nil
+	}
+	others := strings.Join(slices.DeleteFunc(profileNames(), func(name string) bool { return name == softHSM2 }), ", ")
+	return fmt.Errorf("it is no token of SoftHSM2 (its manufacturer is %s, its model %s): name its profile in the configuration: %s; "+
+		"generic is that of tokens that take hyok's IV and do what PKCS#11 v2.40 says", printable(info.Manufacturer), printable(info.Model), others)
+}
+
 // clearCodes are the return values that mean a bad ciphertext in every module.
 func clearCodes() []uint {
 	const ckrAEADDecryptFailed = 0x00000042 // PKCS#11 v3.0
@@ -79,8 +96,8 @@ func clearCodes() []uint {
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
-		{Name: "softhsm2", IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
-		{Name: "generic", BadTag: clearCodes(), Unclear: unclear, Sessions: 16},
+		{Name: softHSM2, IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: GenericProfile, BadTag: clearCodes(), Unclear: unclear, Sessions: 16},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "nshield", IV: IVWrittenBack, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},

@@ -343,7 +343,7 @@ func TestReplicateUnderTrustedKey(t *testing.T) {
 func trust(t *testing.T, u keystore.URI, label string, value []byte) {
 	t.Helper()
 	tokentest.Open(t, &modules, tokentest.Options(tokentest.NewToken(t, &modules))) // keeps the module initialized
-	infos, err := modules.Tokens(u.ModulePath)
+	infos, err := modules.Tokens(u.ModulePath, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,6 +109,9 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", o.Name, err)
 	}
+	if err := o.Profile.check(info); err != nil {
+		return nil, errors.Join(fmt.Errorf("token %s: %w", o.Name, err), ms.release(m))
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t := &Token{
 		name: o.Name, profile: o.Profile, log: o.Logger.With("token", o.Name), pin: o.PIN,

@@ -24,7 +24,10 @@ type URI struct {
 	Object       string // label of an object, for key pairs
 	ID           []byte // CKA_ID of an object, for key pairs
 	ModulePath   string
-	PINSource    string // file:PATH, a bare path, or env:NAME
+	// ModuleParameters is the text that some modules want in the reserved argument of
+	// C_Initialize, as NSS: an attribute of hyok's own.
+	ModuleParameters string
+	PINSource        string // file:PATH, a bare path, or env:NAME
 
 	pinValue string
 }
@@ -86,7 +89,7 @@ func (u *URI) set(inQuery bool, name, value string) error {
 		"token": &u.Token, "serial": &u.Serial, "manufacturer": &u.Manufacturer, "model": &u.Model, "object": &u.Object,
 	}
 	if inQuery {
-		targets = map[string]*string{"module-path": &u.ModulePath, "pin-source": &u.PINSource, "pin-value": &u.pinValue}
+		targets = map[string]*string{"module-path": &u.ModulePath, "module-parameters": &u.ModuleParameters, "pin-source": &u.PINSource, "pin-value": &u.pinValue}
 	}
 	if target, ok := targets[name]; ok {
 		if value == "" {
@@ -98,6 +101,10 @@ func (u *URI) set(inQuery bool, name, value string) error {
 			value = trim(value)
 		case "module-path":
 			value = localPath(value)
+		case "module-parameters":
+			if strings.ContainsRune(value, 0) {
+				return errors.New("PKCS#11 URI: module-parameters has a zero byte")
+			}
 		}
 		*target = value
 		return nil
@@ -120,7 +127,7 @@ func (u *URI) set(inQuery bool, name, value string) error {
 			return errors.New(`PKCS#11 URI: the only type supported is "private"`)
 		}
 	default:
-		return fmt.Errorf("PKCS#11 URI: attribute %s is not supported here (path: token, serial, manufacturer, model, slot-id, object, id, type; query: module-path, pin-source, pin-value)", printable(name))
+		return fmt.Errorf("PKCS#11 URI: attribute %s is not supported here (path: token, serial, manufacturer, model, slot-id, object, id, type; query: module-path, module-parameters, pin-source, pin-value)", printable(name))
 	}
 	return nil
 }
@@ -168,6 +175,7 @@ func (u URI) String() string {
 	add(&path, "object", u.Object)
 	add(&path, "id", string(u.ID))
 	add(&query, "module-path", u.ModulePath)
+	add(&query, "module-parameters", u.ModuleParameters)
 	add(&query, "pin-source", u.PINSource)
 	if u.pinValue != "" {
 		query = append(query, "pin-value=...")

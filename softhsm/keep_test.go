@@ -95,7 +95,7 @@ func TestStage(t *testing.T) {
 	}
 	var modules keystore.Modules
 	make := func() error {
-		_, err := modules.InitToken(tokentest.Module(t), "staged", "test-so-pin-4711", tokentest.PIN)
+		_, err := modules.InitToken(tokentest.Module(t), "", "staged", "test-so-pin-4711", tokentest.PIN)
 		return err
 	}
 	stopped := errors.New("stopped")

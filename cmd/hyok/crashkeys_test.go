@@ -301,7 +301,7 @@ func (r *crashRig) hasRecord(kind, name string) bool {
 	case "store":
 		return c.Store(name) != nil
 	}
-	infos, err := new(keystore.Modules).Tokens(r.uris["main"].ModulePath)
+	infos, err := new(keystore.Modules).Tokens(r.uris["main"].ModulePath, "")
 	if err != nil && len(infos) == 0 { // half a token is in nobody's way
 		r.t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 		return err
 	}
 	modules := proxy.NewModules(dir)
-	tokens, err := modules.Tokens(module)
+	tokens, err := modules.Tokens(module, "")
 	if len(tokens) == 0 && err != nil { // one that init was killed in the making of is not in the way
 		return err
 	}
@@ -202,7 +202,7 @@ func ensureToken(ctx context.Context, dir, module string, c *config.Config) erro
 	}
 	if !known {
 		err := softhsm.Stage(dir, func() error {
-			_, err := modules.InitToken(module, quickstartToken, soPIN, pin)
+			_, err := modules.InitToken(module, "", quickstartToken, soPIN, pin)
 			return err
 		})
 		if err != nil {

@@ -41,7 +41,7 @@ type tokenView struct {
 }
 
 func newTokenListCommand(data *dataFlags, format *outputFormat) *cobra.Command {
-	var module string
+	var module moduleFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the tokens that PKCS#11 modules show",
@@ -74,7 +74,7 @@ needed.`,
 			return errors.Join(printTable(cmd.OutOrStdout(), []string{"NAME", "SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "PIN"}, rows), listErr)
 		},
 	}
-	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module, instead of those of the configuration")
+	module.add(cmd, "PKCS#11 module, instead of those of the configuration")
 	return cmd
 }
 
@@ -84,12 +84,27 @@ type namedURI struct {
 	uri  keystore.URI
 }
 
-// modules returns the paths of the modules to look into and the tokens that the
-// configuration names. For a given module the configuration is read only if a
-// flag says where it is. The environment is set for them.
-func (f *dataFlags) modules(module string) ([]string, []namedURI, error) {
-	if module != "" && f.data == "" && f.config == "" {
-		return []string{module}, nil, nil
+// moduleFlags names a PKCS#11 module.
+type moduleFlags struct {
+	path       string
+	parameters string // for C_Initialize
+}
+
+// add adds --module and --module-parameters to cmd.
+func (m *moduleFlags) add(cmd *cobra.Command, usage string) {
+	cmd.Flags().StringVar(&m.path, "module", "", usage)
+	cmd.Flags().StringVar(&m.parameters, "module-parameters", "", "text that the module wants in C_Initialize's reserved argument, as NSS does")
+}
+
+// modules returns the modules to look into and the tokens that the configuration
+// names. For a given module the configuration is read only if a flag says where it is.
+// The environment is set for them.
+func (f *dataFlags) modules(module moduleFlags) ([]moduleFlags, []namedURI, error) {
+	if module.path == "" && module.parameters != "" {
+		return nil, nil, usagef("--module-parameters are for a module that --module names")
+	}
+	if module.path != "" && f.data == "" && f.config == "" {
+		return []moduleFlags{module}, nil, nil
 	}
 	c, err := f.read()
 	if err != nil {
@@ -98,25 +113,26 @@ func (f *dataFlags) modules(module string) ([]string, []namedURI, error) {
 	if err := proxy.SetEnvironment(c); err != nil {
 		return nil, nil, err
 	}
-	var paths []string
+	var modules []moduleFlags
 	var named []namedURI
 	for i := range c.Tokens {
-		u, err := keystore.ParseURI(string(c.Tokens[i].URI))
+		u, err := proxy.TokenURI(&c.Tokens[i])
 		if err != nil {
-			return nil, nil, fmt.Errorf("token %s: %w", c.Tokens[i].Name, err)
+			return nil, nil, err
 		}
 		named = append(named, namedURI{c.Tokens[i].Name, u})
-		if resolved := resolve(u.ModulePath); u.ModulePath != "" && !slices.Contains(paths, resolved) {
-			paths = append(paths, resolved)
+		known := func(m moduleFlags) bool { return m.path == resolve(u.ModulePath) }
+		if u.ModulePath != "" && !slices.ContainsFunc(modules, known) {
+			modules = append(modules, moduleFlags{resolve(u.ModulePath), u.ModuleParameters})
 		}
 	}
-	if module != "" {
-		return []string{module}, named, nil
+	if module.path != "" {
+		return []moduleFlags{module}, named, nil
 	}
-	if len(paths) == 0 {
+	if len(modules) == 0 {
 		return nil, nil, fmt.Errorf("no token in %s names a module: --module lists the tokens of one", c.Path)
 	}
-	return paths, named, nil
+	return modules, named, nil
 }
 
 // resolve follows links, so that one module has one name.
@@ -129,11 +145,12 @@ func resolve(path string) string {
 
 // listTokens asks each module; the error tells of modules and tokens that do not
 // answer.
-func listTokens(ctx context.Context, modules []string, named []namedURI) ([]tokenView, error) {
+func listTokens(ctx context.Context, modules []moduleFlags, named []namedURI) ([]tokenView, error) {
 	views := []tokenView{}
 	var errs []error
-	for _, path := range modules {
-		infos, err := await(ctx, func() ([]keystore.TokenInfo, error) { return new(keystore.Modules).Tokens(path) })
+	for _, m := range modules {
+		path := m.path
+		infos, err := await(ctx, func() ([]keystore.TokenInfo, error) { return new(keystore.Modules).Tokens(path, m.parameters) })
 		errs = append(errs, err)
 		for _, info := range infos {
 			v := tokenView{Module: path, TokenInfo: info}
@@ -238,9 +255,9 @@ func tokenState(cmd *cobra.Command, c *config.Config, t *config.Token) (v tokenS
 	if err != nil {
 		return v, fmt.Errorf("token %s: %w", t.Name, err)
 	}
-	u, err := keystore.ParseURI(string(t.URI))
+	u, err := proxy.TokenURI(t)
 	if err != nil {
-		return v, fmt.Errorf("token %s: %w", t.Name, err)
+		return v, err
 	}
 	err = withToken(cmd, c, t, func(ctx context.Context, tok *keystore.Token) error {
 		if err := tok.Refresh(ctx); err != nil {
@@ -267,8 +284,11 @@ func tokenState(cmd *cobra.Command, c *config.Config, t *config.Token) (v tokenS
 
 func printTokenState(cmd *cobra.Command, v tokenStateView) error {
 	profile := v.Profile + " (not yet run on the real thing)"
-	if v.RunOnHardware {
+	switch {
+	case v.RunOnHardware:
 		profile = v.Profile + " (run on the real thing)"
+	case v.Profile == keystore.GenericProfile:
+		profile = v.Profile + " (of no make in particular)"
 	}
 	latency := time.Duration(v.LatencyMS * float64(time.Millisecond))
 	rows := [][]string{

@@ -26,7 +26,8 @@ type initView struct {
 }
 
 func newTokenInitCommand(data *dataFlags, format *outputFormat) *cobra.Command {
-	var module, soFile, pinFile string
+	var module moduleFlags
+	var soFile, pinFile string
 	cmd := &cobra.Command{
 		Use:   "init LABEL --module PATH",
 		Short: "Initialize an empty token and set its PINs",
@@ -42,7 +43,7 @@ the softhsm2_conf of the configuration that --data or --config names, or $SOFTHS
     pkcs11:token=hyok?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/srv/hyok/pin`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if module == "" {
+			if module.path == "" {
 				return usagef("--module says which PKCS#11 module has the token")
 			}
 			if _, _, err := data.modules(module); err != nil {
@@ -57,16 +58,16 @@ the softhsm2_conf of the configuration that --data or --config names, or $SOFTHS
 				return err
 			}
 			info, err := await(cmd.Context(), func() (keystore.TokenInfo, error) {
-				return new(keystore.Modules).InitToken(module, args[0], soPIN, pin)
+				return new(keystore.Modules).InitToken(module.path, module.parameters, args[0], soPIN, pin)
 			})
 			if err != nil {
 				return err
 			}
-			u := keystore.URI{Token: info.Label, ModulePath: module, PINSource: source}
-			return printInit(cmd, *format, initView{tokenView{Module: module, TokenInfo: info}, u.String()})
+			u := keystore.URI{Token: info.Label, ModulePath: module.path, ModuleParameters: module.parameters, PINSource: source}
+			return printInit(cmd, *format, initView{tokenView{Module: module.path, TokenInfo: info}, u.String()})
 		},
 	}
-	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module that has the token")
+	module.add(cmd, "PKCS#11 module that has the token")
 	cmd.Flags().StringVar(&soFile, "so-pin-file", "", "file with the security officer's PIN")
 	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with the user PIN")
 	return cmd

@@ -34,7 +34,7 @@ func newRawToken(ctx context.Context, label string, n int, isolated bool) (*rawT
 	if t.module, err = softhsm.Module(); err != nil {
 		return nil, err
 	}
-	if _, err := t.modules.InitToken(t.module, label, benchPIN, benchPIN); err != nil {
+	if _, err := t.modules.InitToken(t.module, "", label, benchPIN, benchPIN); err != nil {
 		return nil, err
 	}
 	u, err := keystore.ParseURI("pkcs11:token=" + label + "?module-path=" + t.module)

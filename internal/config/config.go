@@ -40,6 +40,8 @@ type Token struct {
 	Sessions      int
 	AllowPINValue bool
 	Isolated      bool // the module is loaded into a process of its own
+	// ModuleParameters is the text for the reserved argument of C_Initialize.
+	ModuleParameters string
 }
 
 // Store is a key store of the XKS proxy.

@@ -15,6 +15,7 @@
 //	    sessions: 16                      # 1 to 1024; default the profile's
 //	    allow_pin_value: false            # permits pin-value in the URI
 //	    isolation: none                   # none or process: the module in a process of its own
+//	    module_parameters: ""             # what the module wants in C_Initialize; default none
 //	stores:                               # key stores by name
 //	  default:
 //	    prefix: /keystores/default        # before /kms/xks/v1; default none

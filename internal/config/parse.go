@@ -134,7 +134,7 @@ func (p *parser) token(e entry) Token {
 	if err := ValidateName(e.key.node.Value); err != nil {
 		e.key.fail("%s", err)
 	}
-	m := e.members("uri", "profile", "sessions", "allow_pin_value", "isolation")
+	m := e.members("uri", "profile", "sessions", "allow_pin_value", "isolation", "module_parameters")
 	e.required(m("uri"))
 	t := Token{
 		Name:          e.key.node.Value,
@@ -151,6 +151,9 @@ func (p *parser) token(e entry) Token {
 			}
 			return nil
 		})
+	}
+	if parameters := m("module_parameters"); parameters.given() {
+		t.ModuleParameters = parameters.text(validateNotEmpty)
 	}
 	if profile := m("profile"); profile.given() {
 		t.Profile = profile.text(p.checkProfile)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,11 +46,27 @@ func KeepTokens(log *slog.Logger) {
 	}
 }
 
+// TokenURI returns the URI of a configured token, with its module's parameters.
+func TokenURI(t *config.Token) (keystore.URI, error) {
+	u, err := keystore.ParseURI(string(t.URI))
+	switch {
+	case err != nil:
+	case t.ModuleParameters != "" && u.ModuleParameters != "":
+		err = errors.New("module_parameters and module-parameters in the URI: leave one of them out")
+	case t.ModuleParameters != "":
+		u.ModuleParameters = t.ModuleParameters
+	}
+	if err != nil {
+		return u, fmt.Errorf("token %s: %w", t.Name, err)
+	}
+	return u, nil
+}
+
 // TokenOptions returns the options that open a configured token.
 func TokenOptions(c *config.Config, t *config.Token, log *slog.Logger) (keystore.Options, error) {
-	u, err := keystore.ParseURI(string(t.URI))
+	u, err := TokenURI(t)
 	if err != nil {
-		return keystore.Options{}, fmt.Errorf("token %s: %w", t.Name, err)
+		return keystore.Options{}, err
 	}
 	profile, err := keystore.ProfileByName(t.Profile)
 	if err != nil {

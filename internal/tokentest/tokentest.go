@@ -82,7 +82,7 @@ func NewToken(tb testing.TB, ms *keystore.Modules) keystore.URI {
 	tb.Helper()
 	label := "test-" + rand.Text()[:12]
 	module := Module(tb)
-	if _, err := ms.InitToken(module, label, "test-so-pin-4711", PIN); err != nil {
+	if _, err := ms.InitToken(module, "", label, "test-so-pin-4711", PIN); err != nil {
 		tb.Fatal(err)
 	}
 	u, err := keystore.ParseURI(fmt.Sprintf("pkcs11:token=%s?module-path=%s", label, module))

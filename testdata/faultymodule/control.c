@@ -484,6 +484,8 @@ static void field(BYTE *to, size_t size, const char *text)
 
 void show_identity(struct token_info *info)
 {
+	if (control.model[0])
+		field(info->model, sizeof info->model, control.model);
 	if (!(info->flags & TOKEN_INITIALIZED))
 		return;
 	for (int i = 0; i < identity_count; i++) {

@@ -58,7 +58,7 @@ struct control {
 	int typed_pairs;
 	struct untold untold;
 	struct refused_attribute refused;
-	char parameters[LABEL_SIZE];
+	char parameters[LABEL_SIZE], model[17];
 	BYTE claimed[FUNCTION_COUNT];
 	UL claims[FUNCTION_COUNT];
 	struct translation translations[MAX_TRANSLATIONS];

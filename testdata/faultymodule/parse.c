@@ -470,6 +470,14 @@ static int read_parameters(struct line *l)
 	return name(l, "TEXT", w, l->to->parameters, sizeof l->to->parameters) && ended(l);
 }
 
+static int read_model(struct line *l)
+{
+	char *w = word(l);
+	if (!w)
+		return wrong(l, "TEXT is missing");
+	return name(l, "TEXT", w, l->to->model, sizeof l->to->model) && ended(l);
+}
+
 static const struct { const char *name; int (*read)(struct line *); } behaviours[] = {
 	{ "iv", read_iv }, { "tag", read_tag }, { "readonly-sessions", read_readonly },
 	{ "token-flags", read_token_flags }, { "pin-lengths", read_pin_lengths },
@@ -482,7 +490,7 @@ static const struct { const char *name; int (*read)(struct line *); } behaviours
 	{ "unwrap-refused", read_unwrap_refused },
 	{ "no-functions", read_no_functions }, { "pairs", read_pairs }, { "untold", read_untold },
 	{ "object", read_object }, { "instead", read_instead }, { "claim", read_claim },
-	{ "refuse-attribute", read_refuse_attribute }, { "parameters", read_parameters },
+	{ "refuse-attribute", read_refuse_attribute }, { "parameters", read_parameters }, { "model", read_model },
 	{ "identity", read_identity }, { "slot-offset", read_slot_offset },
 };
 

@@ -14,8 +14,10 @@ import (
 
 // Config says which module a Client has and how its process is started.
 type Config struct {
-	Module  string   // path
-	Command []string // program and arguments of a process of the same binary that calls Serve
+	Module string // path
+	// Parameters is the text for C_Initialize, see [cryptoki.Load].
+	Parameters string
+	Command    []string // program and arguments of a process of the same binary that calls Serve
 	// PINSource says to the child where the PIN is, in words that the child's
 	// readPIN understands. Empty: the parent reads the user's PIN and sends it.
 	PINSource string
@@ -47,7 +49,7 @@ func (c *Client) Initialize() error {
 		return &cryptoki.GoneError{Module: c.config.Module, Reason: "it cannot be started: " + err.Error()}
 	}
 	c.current.Store(p) // so that Kill ends it, should it hang
-	if err = c.none(request{op: opLoad, data: []byte(c.config.Module), text: []byte(c.config.PINSource)}); err == nil {
+	if err = c.none(request{op: opLoad, data: []byte(c.config.Module + "\x00" + c.config.Parameters), text: []byte(c.config.PINSource)}); err == nil {
 		err = c.none(request{op: opInitialize})
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
@@ -87,7 +88,8 @@ func (s *server) load(q *request) error {
 	if s.module.Load() != nil {
 		return errors.New("the module is loaded already")
 	}
-	m, err := cryptoki.Load(string(q.data), "")
+	path, parameters, _ := strings.Cut(string(q.data), "\x00")
+	m, err := cryptoki.Load(path, parameters)
 	if err != nil {
 		return err
 	}

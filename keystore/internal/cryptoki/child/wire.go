@@ -21,7 +21,7 @@ const (
 type op byte
 
 const (
-	opLoad op = iota + 1 // load the module: its path, and where the PIN is
+	opLoad op = iota + 1 // load the module: its path, a zero and its parameters; and where the PIN is
 	opInitialize
 	opFinalize
 	opGetSlotList
