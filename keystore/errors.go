@@ -49,6 +49,8 @@ var (
 	ErrLoggedIn = errors.New("this process is logged in to the token already")
 	// ErrTokenNotFound: no token in the module matches the URI.
 	ErrTokenNotFound = errors.New("token not found")
+	// ErrProfile: the token is of another make than the profile that was given.
+	ErrProfile = errors.New("profile of another token")
 	// ErrClosed: the token was closed.
 	ErrClosed = errors.New("token is closed")
 	// ErrUnsupported: the token cannot do what was asked.

@@ -81,8 +81,8 @@ func (p Profile) check(info TokenInfo) error {
 		return nil
 	}
 	others := strings.Join(slices.DeleteFunc(profileNames(), func(name string) bool { return name == softHSM2 }), ", ")
-	return fmt.Errorf("it is no token of SoftHSM2 (its manufacturer is %s, its model %s): name its profile in the configuration: %s; "+
-		"generic is that of tokens that take hyok's IV and do what PKCS#11 v2.40 says", printable(info.Manufacturer), printable(info.Model), others)
+	return fmt.Errorf("%w: it is none of SoftHSM2 (its manufacturer is %s, its model %s): name its profile in the configuration: %s; "+
+		"generic is that of tokens that take hyok's IV and do what PKCS#11 v2.40 says", ErrProfile, printable(info.Manufacturer), printable(info.Model), others)
 }
 
 // clearCodes are the return values that mean a bad ciphertext in every module.

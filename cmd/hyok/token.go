@@ -183,6 +183,7 @@ type tokenStateView struct {
 	RunOnHardware bool    `json:"profileRunOnHardware"`
 	Sessions      int     `json:"sessions"` // at most
 	Keys          int     `json:"keys"`
+	Unread        int     `json:"unreadObjects,omitzero"` // passed over
 	Health        string  `json:"health"`
 	Reason        string  `json:"reason,omitzero"`
 	LatencyMS     float64 `json:"probeLatencyMs"`
@@ -268,7 +269,7 @@ func tokenState(cmd *cobra.Command, c *config.Config, t *config.Token) (v tokenS
 		v = tokenStateView{
 			tokenView: tokenView{Name: t.Name, Module: u.ModulePath, TokenInfo: tok.Info()},
 			URI:       u.String(), Profile: profile.Name, RunOnHardware: profile.RunOnHardware,
-			Sessions: stats.SessionLimit, Keys: stats.Keys,
+			Sessions: stats.SessionLimit, Keys: stats.Keys, Unread: stats.Unread,
 			Health: h.State.String(), Reason: h.Reason, LatencyMS: float64(h.Latency.Microseconds()) / 1000,
 		}
 		can, err := tok.Abilities(ctx)
@@ -290,11 +291,15 @@ func printTokenState(cmd *cobra.Command, v tokenStateView) error {
 	case v.Profile == keystore.GenericProfile:
 		profile = v.Profile + " (of no make in particular)"
 	}
+	keys := fmt.Sprint(v.Keys)
+	if v.Unread > 0 {
+		keys += fmt.Sprintf(", and %d objects that cannot be read", v.Unread)
+	}
 	latency := time.Duration(v.LatencyMS * float64(time.Millisecond))
 	rows := [][]string{
 		{"URI", v.URI}, {"LABEL", v.Label}, {"SERIAL", v.Serial}, {"MANUFACTURER", v.Manufacturer}, {"MODEL", v.Model},
 		{"SLOT", fmt.Sprint(v.Slot)}, {"PIN", pinText(v.TokenInfo)}, {"PROFILE", profile},
-		{"SESSIONS", fmt.Sprintf("%d at most", v.Sessions)}, {"KEYS", fmt.Sprint(v.Keys)},
+		{"SESSIONS", fmt.Sprintf("%d at most", v.Sessions)}, {"KEYS", keys},
 		{"HEALTH", strings.TrimSuffix(v.Health+": "+v.Reason, ": ")}, {"PROBE LATENCY", latency.String()},
 	}
 	if err := printTable(cmd.OutOrStdout(), []string{"NAME", cmp.Or(v.Name, "-")}, rows); err != nil || len(v.Abilities) == 0 {

@@ -136,7 +136,7 @@ func (c *tokenCheck) uriOptions(cmd *cobra.Command, uri string, log *slog.Logger
 	if err != nil {
 		return o, usagef("%w", err)
 	}
-	if _, _, err := c.modules(u.ModulePath); err != nil { // which sets the environment
+	if _, _, err := c.modules(moduleFlags{u.ModulePath, u.ModuleParameters}); err != nil { // which sets the environment
 		return o, err
 	}
 	o = keystore.Options{Name: "check", URI: u, PINFrom: &keystore.PINFromURI{Dir: "."}, Logger: log}

@@ -153,7 +153,7 @@ func (p *parser) token(e entry) Token {
 		})
 	}
 	if parameters := m("module_parameters"); parameters.given() {
-		t.ModuleParameters = parameters.text(validateNotEmpty)
+		t.ModuleParameters = parameters.text(validateParameters)
 	}
 	if profile := m("profile"); profile.given() {
 		t.Profile = profile.text(p.checkProfile)

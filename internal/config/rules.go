@@ -65,6 +65,14 @@ func validateKeyPattern(pattern string) error {
 	return nil
 }
 
+// validateParameters refuses what is no C string.
+func validateParameters(s string) error {
+	if strings.ContainsRune(s, 0) {
+		return errors.New("must not have a zero byte")
+	}
+	return nil
+}
+
 func validateNotEmpty(s string) error {
 	if s == "" {
 		return errors.New("must not be empty")

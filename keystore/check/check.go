@@ -185,8 +185,13 @@ func (r *runner) purge(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	o := r.o.Token
-	o.Profile, o.Background, o.Isolated, o.Logger = r.candidates()[0], false, false, slog.New(slog.DiscardHandler)
-	t, err := keystore.Open(ctx, r.o.Modules, o)
+	o.Background, o.Isolated, o.Logger = false, false, slog.New(slog.DiscardHandler)
+	var t *keystore.Token
+	for _, o.Profile = range r.candidates() {
+		if t, err = keystore.Open(ctx, r.o.Modules, o); !errors.Is(err, keystore.ErrProfile) {
+			break
+		}
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -21,18 +21,25 @@ func (r *runner) candidates() []keystore.Profile {
 }
 
 // choose leaves the token open with the first profile that fits; where none does,
-// with the first of all.
+// with the first that may be one of the token's.
 func (r *runner) choose(ctx context.Context) error {
 	candidates := r.candidates()
-	for _, p := range candidates {
-		if err := r.reopen(ctx, p); err != nil {
+	var first *keystore.Profile
+	for i, p := range candidates {
+		err := r.reopen(ctx, p)
+		switch {
+		case errors.Is(err, keystore.ErrProfile) && len(candidates) > 1:
+			continue // SoftHSM2's, and it is no such token
+		case err != nil:
 			return err
+		case first == nil:
+			first = &candidates[i]
 		}
 		if len(candidates) == 1 || r.fits(ctx) == nil {
 			return nil
 		}
 	}
-	return r.reopen(ctx, candidates[0])
+	return r.reopen(ctx, *first)
 }
 
 // reopen opens the token with another profile.
