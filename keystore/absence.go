@@ -496,13 +496,52 @@ func (w *worker) makeProbe() (pkcs11.ObjectHandle, error) {
 	return h, nil
 }
 
-// checkStorage returns why what the token keeps its objects in cannot be read, as far
-// as hyok can know.
-func (t *Token) checkStorage() error {
-	if t.folder == "" {
-		return nil
+// housing is what a module that latches keeps the objects of a token in, as far as it is
+// known. It does not change.
+type housing struct {
+	folder     string   // empty: not known
+	unreadable []string // object files that could not be read when the token was opened
+}
+
+// findHousing looks where the objects of the token are.
+func (t *Token) findHousing() {
+	if !t.profile.Latches {
+		return
 	}
-	if err := softhsm.CheckFolder(t.folder); err != nil {
+	folder, err := softhsm.Folder(t.info.Serial)
+	if err == nil && folder != "" {
+		t.housing.folder = folder
+		t.housing.unreadable, err = softhsm.Unreadable(folder)
+	}
+	if err != nil {
+		t.log.Warn("whether the token's objects can be read is not known", "error", err)
+	}
+	if n := len(t.housing.unreadable); n > 0 {
+		t.log.Warn("objects of the token may not be read and count as not there", "folder", folder, "files", n)
+	}
+}
+
+// check returns why the token cannot be seen now, or which of its objects cannot that
+// could when it was opened, as far as is known.
+func (h *housing) check() (away, hidden error) {
+	if h.folder == "" {
+		return nil, nil
+	}
+	objects, err := softhsm.Unreadable(h.folder)
+	if err != nil {
+		return err, nil
+	}
+	objects = slices.DeleteFunc(objects, func(name string) bool { return slices.Contains(h.unreadable, name) })
+	if len(objects) > 0 {
+		return nil, fmt.Errorf("%d objects in %s cannot be read, one of them %s", len(objects), h.folder, objects[0])
+	}
+	return nil, nil
+}
+
+// checkStorage returns either error of housing.check.
+func (t *Token) checkStorage() error {
+	away, hidden := t.housing.check()
+	if err := errors.Join(away, hidden); err != nil {
 		return fmt.Errorf("token %s: %w", t.name, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ func TestStorageUnreadable(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a stranger's file", func(t *testing.T) { isolations(t, testStrangersFile) })
 	t.Run("one object", func(t *testing.T) { isolations(t, testObjectUnreadable) })
 }
 
@@ -78,5 +80,40 @@ func unreadable(t *testing.T, files []string) (giveBack func()) {
 	return func() {
 		t.Helper()
 		set(func(f string) fs.FileMode { return modes[f] })
+	}
+}
+
+// A file that could not be read when the token was opened is in nobody's way.
+func testStrangersFile(t *testing.T, isolation func(*keystore.Options)) {
+	u := tokentest.NewToken(t, &modules)
+	folder := folderOf(t, tokentest.Open(t, &modules, tokentest.Options(u)))
+	if err := os.WriteFile(filepath.Join(folder, "a-stranger.object"), []byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	o := tokentest.Options(u)
+	o.Background = true
+	isolation(&o)
+	tok := tokentest.Open(t, &modules, o)
+	generate(t, tok, "a", both)
+	generate(t, tok, "b", both)
+	eventually(t, "there is a probe key", func() bool { return tok.Health().State == keystore.Active })
+	use := func(id string) error {
+		k, err := tok.Find(patient(t), id)
+		if err == nil {
+			_, err = k.Encrypt(patient(t), 1, []byte("p"), nil)
+		}
+		return err
+	}
+	back := move(t, folder)
+	eventually(t, "it is out of service", func() bool { _ = use("a"); return !tok.Available() })
+	back()
+	eventually(t, "it serves", func() bool { return use("a") == nil && use("b") == nil })
+	other := tokentest.Open(t, &modules, tokentest.Options(u))
+	if err := other.DestroyKey(patient(t), "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a kill is one", func() bool { return errors.Is(use("a"), keystore.ErrKeyNotFound) })
+	if err := use("b"); err != nil {
+		t.Error(err)
 	}
 }

@@ -55,7 +55,7 @@ type Profile struct {
 	// other processes made since it last looked, see softhsm.Reindex.
 	MissesChanges bool
 	// Latches: what the module could not read once is gone for it until C_Finalize, see
-	// softhsm.CheckFolder.
+	// softhsm.Unreadable.
 	Latches bool
 	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
 	BadTag []uint

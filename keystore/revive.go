@@ -85,8 +85,8 @@ func (t *Token) revive(cause *trip) {
 // attempt tries once whether the token is back, after err.
 func (r *revival) attempt(cause *trip, err error) error {
 	if r.vanished {
-		if err := r.t.checkStorage(); err != nil {
-			return fmt.Errorf("%w: %w", errVanished, err) // whatever the module shows is worth nothing
+		if away, _ := r.t.housing.check(); away != nil {
+			return fmt.Errorf("%w: %w", errVanished, away) // whatever the module shows is worth nothing
 		}
 		r.renew()
 	} else if !cause.hang || r.failures > 0 {
@@ -132,16 +132,22 @@ func (r *revival) view() error {
 	if err := t.sameLabel(); err != nil {
 		return err
 	}
-	err = t.prove(ctx, t.adminAnyway)
-	bare := err != nil && t.index.mayBeBare(err, len(missing) == 0)
+	err = t.checkStorage() // before the proof, so that it holds no shorter
+	hidden := err != nil
+	if !hidden {
+		err = t.prove(ctx, t.adminAnyway)
+	}
 	switch {
-	case err == nil || bare:
+	case err == nil || !hidden && t.index.mayBeBare(err, len(missing) == 0):
 		return r.acceptSteady(ctx, missing)
-	case failsToMake(err) && r.serves(missing, l):
+	case (hidden || failsToMake(err)) && r.serves(missing, l):
 		t.index.mu.Lock()
 		defer t.index.mu.Unlock()
 		t.leaveInDoubt(l, err)
-		p.again, p.pause, p.viewed = t.clock()+p.pause, min(2*p.pause, mostAgain), l.epoch
+		p.viewed = l.epoch
+		if !hidden { // else the next one is due when all can be read
+			p.again, p.pause = t.clock()+p.pause, min(2*p.pause, mostAgain)
+		}
 		return nil
 	}
 	return fmt.Errorf("%w: %w", errVanished, err)

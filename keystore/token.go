@@ -12,7 +12,6 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hyok-kms/hyok/keystore/internal/cryptoki"
-	"github.com/hyok-kms/hyok/softhsm"
 )
 
 // Options says which token to open and how.
@@ -60,7 +59,7 @@ type Token struct {
 	info    TokenInfo // when it was opened; see place for where it is now
 	place   place
 	epoch   time.Time // base of the monotonic clock that leases use
-	folder  string    // of the token's objects, for profiles that latch; empty: not known
+	housing housing
 	// backgrounded: Options.Background
 	backgrounded bool
 	life         lifetime
@@ -130,11 +129,8 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 		t.health.slow = probeSlow
 	}
 	t.index.init()
-	if t.backgrounded = o.Background; o.Profile.Latches {
-		if t.folder, err = softhsm.Folder(info.Serial); err != nil {
-			t.log.Warn("whether the token's objects can be read is not looked at", "error", err)
-		}
-	}
+	t.backgrounded = o.Background
+	t.findHousing()
 	// The first session proves the PIN before anything is served.
 	if err := t.do(ctx, func(*worker) error { return nil }); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))

@@ -34,30 +34,38 @@ func ofToken(name, serial string) bool {
 	return strings.HasSuffix(strings.ReplaceAll(name, "-", ""), serial)
 }
 
-// CheckFolder returns why SoftHSM2 cannot read what is in the folder of a token.
+// Unreadable returns the names of the object files in the folder of a token that may not
+// be read, sorted; an error if the folder or what the token itself is in may not.
 //
 // SoftHSM2 (seen in 2.6.1) takes an object that it cannot read for one that is gone, and
 // a token whose folder it cannot read for one that is empty, and never looks again until
-// C_Finalize. So that is of use only once there is nothing to be said here.
-func CheckFolder(path string) error {
+// C_Finalize.
+func Unreadable(path string) (objects []string, err error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return fmt.Errorf("read the token's folder: %w", err)
+		return nil, fmt.Errorf("read the token's folder: %w", err)
 	}
 	const read = 4 // R_OK of access(2)
 	whole := false
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".object") && !strings.HasSuffix(e.Name(), ".db") {
+		name := e.Name()
+		itself := name == tokenFile || filepath.Ext(name) == ".db"
+		if !itself && filepath.Ext(name) != ".object" {
 			continue
 		}
-		whole = whole || e.Name() == tokenFile || strings.HasSuffix(e.Name(), ".db")
-		file := filepath.Join(path, e.Name())
-		if err := syscall.Access(file, read); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("read an object of the token: %w", &os.PathError{Op: "access", Path: file, Err: err})
+		err := syscall.Access(filepath.Join(path, name), read)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // it goes as we look
+		case itself && err != nil:
+			return nil, &os.PathError{Op: "read", Path: filepath.Join(path, name), Err: err}
+		case itself:
+			whole = true
+		case err != nil:
+			objects = append(objects, name)
 		}
 	}
 	if !whole {
-		return fmt.Errorf("read the token's folder: %s: %w", filepath.Join(path, tokenFile), os.ErrNotExist)
+		return nil, &os.PathError{Op: "read", Path: filepath.Join(path, tokenFile), Err: os.ErrNotExist}
 	}
-	return nil
+	return objects, nil
 }
