@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/hyok-kms/hyok/engine/store"
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -115,6 +116,8 @@ func apiError(err error) (known error, unexpected bool) {
 		return invalidState("The root key of this KMS is not usable in its token."), true
 	case errors.Is(err, keystore.ErrInvalidCiphertext):
 		return invalidCiphertext(), false
+	case errors.Is(err, store.ErrFull):
+		return internal("Nothing was changed: the disk of this KMS is full. Its operator has to make room, then the request can be tried again."), true
 	}
 	return internal("The request failed because of an internal error; the log tells more."), true
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/hyok-kms/hyok/engine/store"
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -33,6 +35,15 @@ func TestTokenErrors(t *testing.T) {
 		if api, ok := known.(interface{ ErrorCode() string }); !ok || api.ErrorCode() != test.code || unexpected != test.event {
 			t.Errorf("%v: %v, %t; want %s, %t", test.err, known, unexpected, test.code, test.event)
 		}
+	}
+}
+
+// A full disk is the operator's to mend: callers are told, and that nothing was changed.
+func TestFullDiskIsTold(t *testing.T) {
+	known, unexpected := apiError(fmt.Errorf("kms.db: change: %w", store.ErrFull))
+	var typed *types.KMSInternalException
+	if !errors.As(known, &typed) || !unexpected || !strings.Contains(typed.ErrorMessage(), "Nothing was changed") || !strings.Contains(typed.ErrorMessage(), "disk") {
+		t.Errorf("%v, %t", known, unexpected)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hyok-kms/hyok/internal/diskspace"
 )
 
 // Write replaces the file at path, or creates it. A symbolic link is followed.
@@ -46,13 +48,13 @@ func write(path string, data []byte, place func(temporary, path string) error) (
 	removeAbandoned(dir)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*"+temporarySuffix) // mode 0600
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, diskspace.Explain(err))
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close() // closed already, unless writing failed
 			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
+			err = fmt.Errorf("write %s: %w", path, diskspace.Explain(err))
 		}
 	}()
 	if err := fill(f, path, data); err != nil {

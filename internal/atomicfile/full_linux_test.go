@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -26,6 +27,9 @@ func TestNoRoom(t *testing.T) {
 	lift()
 	if !errors.Is(err, syscall.EFBIG) || !errors.Is(created, syscall.EFBIG) {
 		t.Errorf("%v, %v", err, created)
+	}
+	if !strings.Contains(err.Error(), "the file may not grow") || !strings.Contains(created.Error(), "then try again") {
+		t.Errorf("what to do is not said: %v, %v", err, created)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "former" {
 		t.Errorf("%q, %v", got, err)

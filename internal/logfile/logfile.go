@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/hyok-kms/hyok/internal/diskspace"
 )
 
 // File is a log file. Its methods are safe for concurrent use.
@@ -23,7 +25,7 @@ type File struct {
 func Open(path string) (*File, error) {
 	f, err := open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+		return nil, fmt.Errorf("open the log: %w", diskspace.Explain(err))
 	}
 	return &File{path: path, file: f}, nil
 }
@@ -45,7 +47,8 @@ func (f *File) Write(p []byte) (int, error) {
 	if err := f.follow(); err != nil {
 		return 0, err
 	}
-	return f.file.Write(p)
+	n, err := f.file.Write(p)
+	return n, diskspace.Explain(err)
 }
 
 // follow opens the path anew if need be. mu is held.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hyok-kms/hyok/internal/logfile"
@@ -90,6 +91,19 @@ func TestNoNewFile(t *testing.T) {
 	l.expect("log.1", "1\n2\n")
 	l.must(os.Remove(l.path("log")), l.write())
 	l.expect("log", "3\n")
+}
+
+func TestFullDisk(t *testing.T) {
+	full, err := logfile.Open("/dev/full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := full.Write([]byte("x")); err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Error(err)
+	}
+	if err := full.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOpen(t *testing.T) {
