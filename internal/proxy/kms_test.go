@@ -24,7 +24,7 @@ const kmsConfig = basicConfig + `kms:
   identities: credentials/kms.json
   listeners:
     - {address: "127.0.0.1:0", tls: {certificate: server.crt, key: server.key}}
-  xks_proxies: {ca: ca.crt}
+  xks_proxies: {ca: ca.crt, allow: [127.0.0.1]}
 `
 
 // newKMSRig is newRig with the embedded KMS and one identity.
@@ -163,7 +163,7 @@ func TestReloadKMS(t *testing.T) {
 		"another address":   {`    - {address: "127.0.0.1:0"`, `    - {address: "127.0.0.1:1"`},
 		"other settings":    {`{uri: "TOKEN"}`, `{uri: "TOKEN", sessions: 3}`},
 		"another vault":     {"token: main", "token: main\n  vault: other"},
-		"no KMS any more":   {"kms:\n  token: main\n  data: kms\n  identities: credentials/kms.json\n  listeners:\n    - {address: \"127.0.0.1:0\", tls: {certificate: server.crt, key: server.key}}\n  xks_proxies: {ca: ca.crt}\n", ""},
+		"no KMS any more":   {"kms:\n  token: main\n  data: kms\n  identities: credentials/kms.json\n  listeners:\n    - {address: \"127.0.0.1:0\", tls: {certificate: server.crt, key: server.key}}\n  xks_proxies: {ca: ca.crt, allow: [127.0.0.1]}\n", ""},
 		"other trust roots": {"ca: ca.crt", "ca: server.crt"},
 	} {
 		t.Run(name, func(t *testing.T) {
