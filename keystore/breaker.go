@@ -126,8 +126,12 @@ func (w *worker) serves() bool {
 }
 
 // hung notes that a caller has given up on a call that began at a time and runs
-// still. A caller may be impatient: what counts is that nothing returns at all.
+// still. A caller may be impatient: what counts is that nothing returns at all, and
+// that the token is not busy with a key pair.
 func (t *Token) hung(begun time.Time) {
+	if t.generations.underWay() {
+		return // the token may do nothing else meanwhile
+	}
 	b := &t.breaker
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -31,8 +31,14 @@ func (v *Vault) GenerateDataKeyPair(ctx context.Context, spec Spec) (privatePKCS
 	if s.secret() {
 		return nil, nil, fmt.Errorf("%w: %s is no key pair", ErrMaterialSpec, spec)
 	}
+	var g *generation
+	if s.family == familyRSA {
+		if g, err = v.t.enterGeneration(ctx); err != nil {
+			return nil, nil, fmt.Errorf("make a data key pair: %w", err)
+		}
+	}
 	var out dataPair
-	err = v.runNew(ctx, s, func(w *worker) error {
+	err = v.runNew(ctx, s, g, func(w *worker) error {
 		pair, err := w.readablePair(s)
 		if err == nil {
 			out = pair

@@ -136,6 +136,8 @@ func (t *Token) judge(begin time.Time, took time.Duration, err error) Health {
 	failed := stats.Failures - t.health.failures
 	t.health.failures = stats.Failures
 	switch {
+	case errors.Is(err, context.DeadlineExceeded) && t.generations.underWay():
+		h.State, h.Reason = Degraded, "it generates a key pair and answers nothing else meanwhile"
 	case err != nil:
 		h.State, h.Reason = Unavailable, err.Error()
 	case stats.Stuck > 0:

@@ -20,8 +20,8 @@ func (v *Vault) GenerateResident(ctx context.Context, id string, spec Spec, uses
 	}
 	at := storage{label: v.label(id), onToken: true}
 	o := &order{id: id, spec: spec, shape: s, uses: uses, drop: func() {}}
-	if s.family == familyRSA && v.t.profile.SessionCopies {
-		return v.copyResident(ctx, o)
+	if s.family == familyRSA {
+		return v.generateResidentRSA(ctx, o, at)
 	}
 	o.produce = func(w *worker) (product, error) {
 		if s.family == familyAES {
@@ -29,6 +29,25 @@ func (v *Vault) GenerateResident(ctx context.Context, id string, spec Spec, uses
 			return product{handle: h}, err
 		}
 		return w.generateSpec(s, at)
+	}
+	return v.makeResident(ctx, o)
+}
+
+func (v *Vault) generateResidentRSA(ctx context.Context, o *order, at storage) (Material, error) {
+	g, err := v.t.enterGeneration(ctx)
+	if err != nil {
+		return Material{}, fmt.Errorf("key %s: %w", o.id, err)
+	}
+	if v.t.profile.SessionCopies {
+		return v.copyResident(ctx, o, g)
+	}
+	o.drop = g.end
+	o.produce = func(w *worker) (p product, err error) {
+		err = g.in(func(w *worker) error {
+			p, err = w.generateSpec(o.shape, at)
+			return err
+		})(w)
+		return p, err
 	}
 	return v.makeResident(ctx, o)
 }
@@ -96,22 +115,20 @@ func (v *Vault) makeKnown(w *worker, id string, s shape, h pkcs11.ObjectHandle) 
 
 // copyResident makes an RSA pair in the session and copies it to the token, so
 // that searches wait for the copying only.
-func (v *Vault) copyResident(ctx context.Context, o *order) (Material, error) {
+func (v *Vault) copyResident(ctx context.Context, o *order, g *generation) (Material, error) {
 	w, err := v.t.newWorker(adminWorker)
 	if err != nil {
+		g.end()
 		return Material{}, err
 	}
 	defer close(w.calls) // closing its session destroys the first of the two
 	var session product
 	var over *atomic.Bool // worker.over of its session
-	if err := v.t.pass(ctx, v.slow); err != nil {
-		return Material{}, err
-	}
-	err = v.t.await(ctx, w, func(w *worker) error {
+	err = v.t.awaitCall(ctx, w, &call{run: g.in(func(w *worker) error {
 		p, err := w.generateSpec(o.shape, storage{label: v.label(o.id)})
 		session, over = p, w.over
 		return err
-	}, func() { <-v.slow }, nil)
+	}), drop: g.end, slow: g}, nil)
 	if err != nil {
 		return Material{}, fmt.Errorf("key %s: %w", o.id, unable(err))
 	}

@@ -26,8 +26,9 @@ type order struct {
 	id    string
 	spec  Spec
 	shape shape
-	uses  []Use // of a pair, which it is proven for
-	trial bool  // nothing of it stays
+	uses  []Use       // of a pair, which it is proven for
+	trial bool        // nothing of it stays
+	slow  *generation // that produce is; nil: none
 	// produce makes the object, and drop runs once, when produce will not run any
 	// more.
 	produce func(*worker) (product, error)
@@ -45,23 +46,35 @@ func (v *Vault) Generate(ctx context.Context, id string, spec Spec, uses ...Use)
 	if err != nil {
 		return Material{}, err
 	}
-	if s.family == familyEdwards {
+	if wraps, known := v.wrappable.of(s.family); known && !wraps {
 		return v.GenerateResident(ctx, id, spec, uses...)
 	}
-	m, err := v.wrapNew(ctx, &order{id: id, spec: spec, shape: s, uses: uses, drop: func() {}, produce: func(w *worker) (product, error) {
+	m, err := v.generateWrapped(ctx, &order{id: id, spec: spec, shape: s, uses: uses, drop: func() {}, produce: func(w *worker) (product, error) {
 		return w.generateSpec(s, storage{extractable: true})
 	}})
 	if errors.Is(err, errNotWrappable) {
+		v.wrappable.note(s.family, false) // so that the next one is not made in vain
 		return v.GenerateResident(ctx, id, spec, uses...)
 	}
 	return m, err
+}
+
+// generateWrapped is wrapNew for an order that generates.
+func (v *Vault) generateWrapped(ctx context.Context, o *order) (Material, error) {
+	if o.shape.family == familyRSA {
+		var err error
+		if o.slow, err = v.t.enterGeneration(ctx); err != nil {
+			return Material{}, fmt.Errorf("key %s: %w", o.id, err)
+		}
+	}
+	return v.wrapNew(ctx, o)
 }
 
 // wrapNew returns what an order makes, wrapped. The object is of the session only
 // and destroyed afterwards.
 func (v *Vault) wrapNew(ctx context.Context, o *order) (Material, error) {
 	var out Material
-	err := v.runNew(ctx, o.shape, func(w *worker) error {
+	err := v.runNew(ctx, o.shape, o.slow, func(w *worker) error {
 		m, err := v.wrapOnce(w, o)
 		if err == nil {
 			out = m
@@ -74,26 +87,24 @@ func (v *Vault) wrapNew(ctx context.Context, o *order) (Material, error) {
 	return out, nil
 }
 
-// runNew runs what makes a key of shape s: not in a lane if that takes long, and
-// few at once if it takes very long.
-func (v *Vault) runNew(ctx context.Context, s shape, run func(*worker) error, drop func()) error {
-	n := newDrops(drop)
+// runNew runs what makes a key of shape s: not in a lane if that takes long. The
+// generation g, if it is one, ends with it.
+func (v *Vault) runNew(ctx context.Context, s shape, g *generation, run func(*worker) error, drop func()) error {
+	n := newDrops(func() {
+		if g != nil {
+			g.end()
+		}
+		drop()
+	})
 	defer n.done()
 	return v.rooted(ctx, func() error {
-		if s.light() {
+		switch {
+		case g != nil:
+			return v.t.generate(ctx, g, run, n.add())
+		case s.light():
 			return v.t.doInLane(ctx, run, n.add())
 		}
-		if s.family != familyRSA {
-			return v.t.doThen(ctx, run, n.add())
-		}
-		if err := v.t.pass(ctx, v.slow); err != nil {
-			return err
-		}
-		over := n.add()
-		return v.t.doThen(ctx, run, func() {
-			<-v.slow
-			over()
-		})
+		return v.t.doThen(ctx, run, n.add())
 	})
 }
 

@@ -278,7 +278,7 @@ func (r *revival) test() error {
 // hanging is what follows a test that hangs.
 func (r *revival) hanging() {
 	r.patience = min(2*r.patience, max(mostPatience, time.Since(r.moved)/patienceShare))
-	if r.t.module.isolated() == nil {
+	if r.t.module.isolated() == nil || r.t.generations.underWay() {
 		return
 	}
 	r.patience = revivePatience // a process that hangs for good is ended, and its calls with it

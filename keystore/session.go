@@ -36,6 +36,7 @@ type worker struct {
 type call struct {
 	run   func(*worker) error
 	looks bool          // it is a search: that it succeeds does not say that keys can be used
+	slow  *generation   // that it is; nil: none. How long it takes says nothing of the token
 	drop  func()        // runs once, when run has ended for good or will not run
 	err   error         // written by the worker before done
 	begun time.Time     // written by the worker before callRunning
@@ -140,6 +141,9 @@ func (t *Token) awaitCall(ctx context.Context, w *worker, c *call, lanes chan<- 
 	}
 	if c.state.CompareAndSwap(callWaiting, callAbandoned) {
 		return fmt.Errorf("token %s: %w: %w", t.name, ErrBusy, ctx.Err())
+	}
+	if c.slow != nil {
+		return t.leaveGeneration(ctx, c)
 	}
 	// Counted first: the worker takes it back as soon as it sees the state.
 	t.countStuck(w, 1)
@@ -285,7 +289,9 @@ func (w *worker) handle(c *call) (abandoned bool) {
 	if !c.looks && !isAnswer(err) {
 		w.t.succeeded()
 		w.t.sessions.good.Store(int64(c.begun.Sub(w.t.epoch)))
-		w.t.sessions.took(w.kind, time.Since(c.begun))
+		if c.slow == nil {
+			w.t.sessions.took(w.kind, time.Since(c.begun))
+		}
 	}
 	if c.state.Load() == callAbandoned {
 		abandoned = w.finish(c, err)
@@ -412,7 +418,9 @@ func (w *worker) leaveSession() {
 func (w *worker) finish(c *call, err error) (abandoned bool) {
 	c.err = err
 	if !c.state.CompareAndSwap(callRunning, callFinished) {
-		w.t.countStuck(w, -1)
+		if c.slow == nil {
+			w.t.countStuck(w, -1)
+		}
 		w.t.log.Warn("a call that nobody waited for any more has returned", "error", err)
 		return true
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	Background bool
 	// ProbeInterval is the time between two health probes; 0: 10 seconds.
 	ProbeInterval time.Duration
+	// GenerationPatience is how long an RSA pair may be generated before the call
+	// counts as one that hangs; 0: 50 seconds.
+	GenerationPatience time.Duration
 	// SlowProbe is how long a probe may take of a token that is Active; 0: 100
 	// milliseconds.
 	SlowProbe time.Duration
@@ -81,6 +84,7 @@ type Token struct {
 	mechanisms    atomic.Pointer[mechanismList] // nil: not read yet
 	fullTemplates atomic.Bool                   // see shape.unwrapTemplates
 	oaep          oaepMemory
+	generations   generations
 }
 
 // lifetime keeps the module loaded while anything of the token may call it.
@@ -122,6 +126,7 @@ func Open(ctx context.Context, ms *Modules, o Options) (*Token, error) {
 	t.idle = make(chan *worker, t.sessions.limit+int(t.sessions.spare))
 	t.place.slot.Store(uint64(info.Slot))
 	t.breaker.init()
+	t.generations.init(&o)
 	ms.enlist(m, t)
 	t.startLanes()
 	t.gate = m.gateOf(info.Slot)

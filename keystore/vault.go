@@ -29,7 +29,6 @@ type Vault struct {
 	root      rootKey
 	cache     unwrappedCache
 	residents residents
-	slow      chan struct{} // held while an RSA key is generated; capacity is the number at once
 	closed    atomic.Bool
 	wrappable wrappable
 	tried     atomic.Bool // an AES key that was unwrapped has encrypted and decrypted
@@ -90,7 +89,7 @@ func (t *Token) OpenVault(ctx context.Context, o VaultOptions) (*Vault, error) {
 	if o.CacheSize <= 0 {
 		o.CacheSize = defaultCacheSize
 	}
-	v := &Vault{t: t, name: o.Name, slow: make(chan struct{}, max(t.sessions.limit/4, 1))}
+	v := &Vault{t: t, name: o.Name}
 	v.keepers.init(t)
 	v.root.init(v)
 	v.cache.init(v, o.CacheSize)

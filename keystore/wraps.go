@@ -42,25 +42,14 @@ func (v *Vault) Wraps(ctx context.Context, spec Spec) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if s.family == familyEdwards {
-		return false, nil // as Generate has it
-	}
-	v.wrappable.mu.Lock()
-	wraps, known := v.wrappable.known[s.family]
-	v.wrappable.mu.Unlock()
-	if known {
+	if wraps, known := v.wrappable.of(s.family); known {
 		return wraps, nil
 	}
-	_, err = v.wrapNew(ctx, v.trial(spec, s))
+	_, err = v.generateWrapped(ctx, v.trial(spec, s))
 	if err != nil && !errors.Is(err, errNotWrappable) {
 		return false, err
 	}
-	v.wrappable.mu.Lock()
-	defer v.wrappable.mu.Unlock()
-	if v.wrappable.known == nil {
-		v.wrappable.known = map[family]bool{}
-	}
-	v.wrappable.known[s.family] = err == nil
+	v.wrappable.note(s.family, err == nil)
 	return err == nil, nil
 }
 
@@ -70,4 +59,24 @@ func (v *Vault) trial(spec Spec, s shape) *order {
 	return &order{id: "trial", spec: spec, shape: s, trial: true, drop: func() {}, produce: func(w *worker) (product, error) {
 		return w.generateSpec(s, storage{extractable: true})
 	}}
+}
+
+// of returns whether keys of a family are wrapped, if that is known.
+func (n *wrappable) of(f family) (wraps, known bool) {
+	if f == familyEdwards {
+		return false, true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	wraps, known = n.known[f]
+	return wraps, known
+}
+
+func (n *wrappable) note(f family, wraps bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known == nil {
+		n.known = map[family]bool{}
+	}
+	n.known[f] = wraps
 }
