@@ -17,6 +17,7 @@ const (
 	kindGrant  = "grant"
 	kindStore  = "keystore"
 	kindImport = "import"
+	kindPair   = "pair"
 	kindUsage  = "usage"
 	kindIntent = "intent"
 	kindMeta   = "meta"
@@ -151,6 +152,8 @@ func (e *Engine) load(ctx context.Context) error {
 			return restore(r, func(cks *customStore) { s.stores.Set(cks.ref(), cks.restored()) })
 		case kindImport:
 			return restore(r, func(t *importToken) { s.imports[t.ID] = t })
+		case kindPair:
+			return restore(r, e.pairs.restore)
 		case kindUsage:
 			return restore(r, func(u *lastUsage) { used = append(used, u) })
 		case kindIntent:

@@ -49,9 +49,49 @@ func (e *Engine) ResidentsKnown() (main, clusters []string) {
 			main = append(main, own.ID)
 		}
 	}
+	e.state.mu.RLock()
+	for _, t := range e.state.imports {
+		if t.Wrapping.Resident() {
+			main = append(main, t.Wrapping.ID)
+		}
+	}
+	e.state.mu.RUnlock()
+	e.pairs.mu.Lock()
+	defer e.pairs.mu.Unlock()
+	for _, list := range e.pairs.stock {
+		for _, p := range list {
+			if p.Material != nil && p.Material.Resident() {
+				main = append(main, p.ID)
+			}
+		}
+	}
 	slices.Sort(main)
 	slices.Sort(clusters)
 	return slices.Compact(main), slices.Compact(clusters)
+}
+
+// PairsKept returns the public keys of the pairs that wait for a request.
+func (e *Engine) PairsKept() [][]byte {
+	e.pairs.mu.Lock()
+	defer e.pairs.mu.Unlock()
+	var kept [][]byte
+	for _, list := range e.pairs.stock {
+		for _, p := range list {
+			if p.Material != nil {
+				kept = append(kept, p.Material.Public)
+			} else {
+				kept = append(kept, p.Public)
+			}
+		}
+	}
+	return kept
+}
+
+// PairsWanted returns how many requests wait for pairs.
+func (e *Engine) PairsWanted() int {
+	e.pairs.mu.Lock()
+	defer e.pairs.mu.Unlock()
+	return len(e.pairs.waiting)
 }
 
 // LeftoversKnown returns how many intents are yet to be finished.

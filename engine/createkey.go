@@ -24,6 +24,9 @@ func (c *Client) createKey(ctx context.Context, in *kms.CreateKeyInput) (*kms.Cr
 // createKeyHere makes a key whose material is in the main token, or is yet to be
 // imported.
 func (c *Client) createKeyHere(ctx context.Context, k *key) (*kms.CreateKeyOutput, error) {
+	if sp, _ := specOf(k.Spec); isSlow(sp.material) {
+		ctx = patient(ctx)
+	}
 	b, undo := new(batch), func() {}
 	if k.Origin != types.OriginTypeExternal {
 		m, u, err := c.engine.generate(ctx, k, b)

@@ -149,15 +149,19 @@ func (c *Client) dataKeyPair(ctx context.Context, op string, pair types.DataKeyP
 	if aws.ToBool(in.dryRun) {
 		return d, nil, dryRunSucceeds()
 	}
-	done, err := c.engine.slowly(spec)
-	if err != nil {
-		return d, nil, err
+	protect := func(private []byte) error {
+		d.ciphertext, err = c.seal(ctx, op, d.key, private, in.context, false)
+		return err
 	}
-	defer done()
+	if isSlow(spec) {
+		ctx = patient(ctx)
+		d.plaintext, public, err = c.engine.ownPair(ctx, spec, protect)
+		return d, public, err
+	}
 	if d.plaintext, public, err = c.engine.vault.GenerateDataKeyPair(ctx, spec); err != nil {
 		return d, nil, err
 	}
-	if d.ciphertext, err = c.seal(ctx, op, d.key, d.plaintext, in.context, false); err != nil {
+	if err = protect(d.plaintext); err != nil {
 		clear(d.plaintext)
 	}
 	return d, public, err

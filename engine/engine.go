@@ -37,6 +37,9 @@ type Config struct {
 	// Now is the clock; nil: time.Now, which is not believed at once where that
 	// would cost key material (see Engine.HoldsBack).
 	Now func() time.Time
+	// GenerationPatience is how long an RSA pair may be generated until another is
+	// begun beside it; 0: 50 seconds, as of the token.
+	GenerationPatience time.Duration
 	// SweepInterval is the time between two looks for work that is due (see
 	// Engine.Sweep); 0: 10 seconds, negative: none, the owner calls Sweep.
 	SweepInterval time.Duration
@@ -72,7 +75,7 @@ type Engine struct {
 	meta        *meta // written by Open alone
 	sealer      sealer
 	unfinished  leftovers
-	slow        chan struct{} // held by who generates an RSA key, see slowly
+	pairs       pairs
 	connections connections
 
 	// background is the life of the engine, not of one operation: stop ends it,
@@ -103,8 +106,8 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		store: c.Store, token: c.Token, vault: c.Vault, clusters: c.Clusters, proxies: c.Proxies,
 		managedKeys: c.ManagedKeys, proxyTimeout: c.ProxyTimeout, keepLeftovers: c.KeepLeftovers, clock: c.Now, log: c.Logger, checks: constraint.New(), state: newState(),
-		slow: make(chan struct{}, slowRoom),
 	}
+	e.pairs.init(e, c.GenerationPatience)
 	if e.proxies == nil {
 		e.proxies = newProxies()
 	}

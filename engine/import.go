@@ -13,8 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/google/uuid"
-
 	"github.com/hyok-kms/hyok/keystore"
 )
 
@@ -54,7 +52,7 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 	if err != nil {
 		return nil, err
 	}
-	b := new(batch)
+	ctx, b := patient(ctx), new(batch)
 	made, undo, err := c.engine.makeWrapping(ctx, wrapping, b)
 	if err != nil {
 		return nil, err
@@ -76,12 +74,7 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 // makeWrapping makes the wrapping key of an import token; see generate for what
 // it returns.
 func (e *Engine) makeWrapping(ctx context.Context, spec keystore.Spec, b *batch) (made keystore.Material, undo func(), err error) {
-	done, err := e.slowly(spec)
-	if err != nil {
-		return made, nil, err
-	}
-	defer done()
-	if made, undo, err = e.generateOwn(ctx, b, "import-"+uuid.NewString(), spec, keystore.UseDecrypt); err != nil {
+	if made, undo, err = e.materialOf(ctx, pairKind{spec, keystore.UseDecrypt}, b); err != nil {
 		return made, nil, fmt.Errorf("make a wrapping key: %w", err)
 	}
 	return made, undo, nil

@@ -89,7 +89,7 @@ func (s *state) names(id string) bool {
 // destroy it is not of this store.
 func (e *Engine) inUse(id string) bool {
 	own := e.meta != nil && (e.meta.Secrets.ID == id || e.meta.Digests.ID == id)
-	return own || e.state.names(id)
+	return own || e.state.names(id) || e.pairs.names(id)
 }
 
 // leftovers are intents to finish: those that a former process left, and those of

@@ -166,7 +166,7 @@ func TestGenerationBlocksNobody(t *testing.T) {
 					}
 				})
 			}
-			eventually(t, "keys are generated", func() bool { return m.Count(t, tokentest.HangingCalls) > 1 })
+			hangs(t, m)
 			sealedBy(t, v, &key)
 			material(t, v, "another", keystore.SpecAES256)
 			generate(t, tok, "external", both)

@@ -17,7 +17,10 @@ import (
 // Where enough RSA keys are being made, whatever would make one more is refused at
 // once, before it asks the token for anything.
 func TestRSAKeysAreThrottled(t *testing.T) {
-	e := &Engine{log: slog.New(slog.DiscardHandler), clock: time.Now, checks: constraint.New(), state: newState(), slow: make(chan struct{})}
+	e := &Engine{log: slog.New(slog.DiscardHandler), clock: time.Now, checks: constraint.New(), state: newState()}
+	e.pairs.init(e, 0)
+	e.pairs.took = 3 * time.Second
+	e.pairs.waiting = make([]*pairWaiter, pairRoom)
 	c := e.Client("eu-central-1", Caller{Account: "111122223333"})
 	k := &key{Account: "111122223333", Region: "eu-central-1", ID: "11111111-2222-3333-4444-555555555555", Spec: types.KeySpecSymmetricDefault, Usage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms}
 	external := *k
@@ -41,7 +44,7 @@ func TestRSAKeysAreThrottled(t *testing.T) {
 		},
 	} {
 		var api smithy.APIError
-		if err := call(); !errors.As(err, &api) || api.ErrorCode() != "ThrottlingException" {
+		if err := call(); !errors.As(err, &api) || api.ErrorCode() != "ThrottlingException" || RetryAfter(err) != 3*time.Second {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
