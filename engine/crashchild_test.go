@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ type crashPlan struct {
 	StoreID       string        // of the custom key store
 	Ahead         time.Duration // of the clock
 	JumpAt        int           // lines until the clock jumps over waiting periods; 0: it does not
+	Pairs         bool          // RSA pairs are made above all
 	Seed          uint64
 }
 
@@ -284,6 +286,9 @@ func isCode(err error, codes ...string) bool {
 
 // step does one thing with one key.
 func (w *crashWorker) step(ctx context.Context) error {
+	if w.child.plan.Pairs && !w.inStore() {
+		return w.pair(ctx)
+	}
 	what := w.rand.IntN(100)
 	if len(w.keys) < 2 || what < 12 && len(w.keys) < keysOfWorker {
 		return w.create(ctx)
@@ -295,8 +300,10 @@ func (w *crashWorker) step(ctx context.Context) error {
 		return w.delete(ctx, n)
 	case k.origin == types.OriginTypeExternal && what < 60:
 		return w.importSomething(ctx, k)
-	case what < 50:
+	case what < 46:
 		return w.use(ctx, k)
+	case what < 50:
+		return w.dataPair(ctx, k)
 	case what < 65:
 		return w.rotate(ctx, k)
 	case what < 75:
@@ -334,6 +341,9 @@ func (w *crashWorker) change(k *crashKey, n crashNote, do func(*crashNote) error
 
 func (w *crashWorker) create(ctx context.Context) error {
 	in := &kms.CreateKeyInput{}
+	if !w.inStore() && w.rand.IntN(6) == 0 {
+		return w.createRSA(ctx)
+	}
 	switch kind := w.rand.IntN(6); {
 	case w.inStore():
 		in.Origin, in.CustomKeyStoreId = types.OriginTypeAwsCloudhsm, &w.child.plan.StoreID
@@ -348,6 +358,21 @@ func (w *crashWorker) create(ctx context.Context) error {
 	case kind == 4:
 		in.Origin, in.KeySpec, in.KeyUsage = types.OriginTypeExternal, types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify
 	}
+	return w.createBy(ctx, in)
+}
+
+// createRSA is not patient, so that pairs come late for their requests.
+func (w *crashWorker) createRSA(ctx context.Context) error {
+	ctx, cancel := w.impatient(ctx)
+	defer cancel()
+	return w.createBy(ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}, "DependencyTimeoutException")
+}
+
+func (w *crashWorker) impatient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, time.Duration(w.rand.IntN(20))*time.Millisecond)
+}
+
+func (w *crashWorker) createBy(ctx context.Context, in *kms.CreateKeyInput, refusals ...string) error {
 	c := w.client(region)
 	_, err := w.change(nil, crashNote{Do: "create"}, func(n *crashNote) error {
 		out, err := c.CreateKey(ctx, in)
@@ -359,7 +384,42 @@ func (w *crashWorker) create(ctx context.Context) error {
 		n.Region, n.Key, n.Spec, n.Origin = k.region, k.id, k.spec, k.origin
 		n.Material = aws.ToString(out.KeyMetadata.CurrentKeyMaterialId)
 		return nil
+	}, refusals...)
+	return err
+}
+
+// pair has an RSA pair made, for a key or for the caller.
+func (w *crashWorker) pair(ctx context.Context) error {
+	i := slices.IndexFunc(w.keys, func(k *crashKey) bool {
+		return k.spec == types.KeySpecSymmetricDefault && k.origin == types.OriginTypeAwsKms
 	})
+	switch {
+	case len(w.keys) >= keysOfWorker:
+		return w.delete(ctx, w.rand.IntN(len(w.keys)))
+	case i < 0:
+		return w.createBy(ctx, &kms.CreateKeyInput{})
+	case w.rand.IntN(2) == 0:
+		return w.createRSA(ctx)
+	}
+	return w.dataPair(ctx, w.keys[i])
+}
+
+// dataPair has an RSA pair made for the caller, as createRSA does.
+func (w *crashWorker) dataPair(ctx context.Context, k *crashKey) error {
+	if k.spec != types.KeySpecSymmetricDefault || k.origin == types.OriginTypeAwsCloudhsm {
+		return w.use(ctx, k)
+	}
+	ctx, cancel := w.impatient(ctx)
+	defer cancel()
+	_, err := w.change(k, crashNote{Do: "pair"}, func(n *crashNote) error {
+		out, err := k.client.GenerateDataKeyPairWithoutPlaintext(ctx, &kms.GenerateDataKeyPairWithoutPlaintextInput{
+			KeyId: &k.id, KeyPairSpec: types.DataKeyPairSpecRsa2048,
+		})
+		if err == nil {
+			n.Blob = out.PublicKey
+		}
+		return err
+	}, "DependencyTimeoutException", "KMSInvalidStateException")
 	return err
 }
 
@@ -397,8 +457,11 @@ func (w *crashWorker) use(ctx context.Context, k *crashKey) error {
 }
 
 func signingAlgorithm(s types.KeySpec) types.SigningAlgorithmSpec {
-	if s == types.KeySpecEccNistP256 {
+	switch s {
+	case types.KeySpecEccNistP256:
 		return types.SigningAlgorithmSpecEcdsaSha256
+	case types.KeySpecRsa2048:
+		return types.SigningAlgorithmSpecRsassaPssSha256
 	}
 	return types.SigningAlgorithmSpecEd25519Sha512
 }

@@ -87,6 +87,26 @@ func (e *Engine) PairsKept() [][]byte {
 	return kept
 }
 
+// PairsHeld returns the public keys of the RSA pairs that are keys, or the wrapping
+// keys of import tokens.
+func (e *Engine) PairsHeld() [][]byte {
+	var held [][]byte
+	e.eachKey(func(k *key) bool {
+		for i := range k.Materials {
+			if v := k.Materials[i].Vault; v != nil && isSlow(v.Spec) {
+				held = append(held, v.Public)
+			}
+		}
+		return true
+	})
+	e.state.mu.RLock()
+	defer e.state.mu.RUnlock()
+	for _, t := range e.state.imports {
+		held = append(held, t.Wrapping.Public)
+	}
+	return held
+}
+
 // PairsWanted returns how many requests wait for pairs.
 func (e *Engine) PairsWanted() int {
 	e.pairs.mu.Lock()

@@ -16,9 +16,11 @@ import (
 type crashLedger struct {
 	t     *testing.T
 	keys  map[string]*crashEntry // by Region and id
+	given map[string]bool        // public keys of the data key pairs that callers got
 	count map[string]int         // acknowledged changes, by what was done
 	// managed has the ids of AWS managed keys by their Region and alias.
 	managed map[[2]string]string
+	kept    int // key pairs that waited for a request after a round, at most
 }
 
 // crashEntry is what is known of a key.
@@ -44,7 +46,7 @@ type crashEntry struct {
 const usesKept = 40
 
 func newCrashLedger(t *testing.T) *crashLedger {
-	return &crashLedger{t: t, keys: map[string]*crashEntry{}, count: map[string]int{}, managed: map[[2]string]string{}}
+	return &crashLedger{t: t, keys: map[string]*crashEntry{}, given: map[string]bool{}, count: map[string]int{}, managed: map[[2]string]string{}}
 }
 
 func (l *crashLedger) entry(region, id string) *crashEntry {
@@ -83,6 +85,15 @@ func (l *crashLedger) enter(n crashNote) {
 	}
 	if n.Note == "done" {
 		l.count[n.Do]++
+		if n.Do == "create" && n.Spec == types.KeySpecRsa2048 {
+			l.count["create RSA"]++
+		}
+		if n.Do == "pair" {
+			if l.given[string(n.Blob)] {
+				l.t.Errorf("a data key pair was given twice")
+			}
+			l.given[string(n.Blob)] = true
+		}
 		e.created = true
 		e.apply(n, l)
 	}
@@ -198,10 +209,24 @@ func (l *crashLedger) gone() int {
 // check compares what was acknowledged with what an engine has.
 func (l *crashLedger) check(round int, p *crashProcess) {
 	l.t.Helper()
+	l.checkPairs(round, p)
 	for _, e := range l.keys {
 		(&crashCheck{t: l.t, round: round, p: p, c: p.client(e.made.Region), e: e}).key()
 	}
 	l.checkManaged(p)
+}
+
+// checkPairs fails if one key pair is two keys, or a key and a caller's.
+func (l *crashLedger) checkPairs(round int, p *crashProcess) {
+	l.t.Helper()
+	held := map[string]bool{}
+	for _, public := range append(p.PairsHeld(), p.PairsKept()...) {
+		if held[string(public)] || l.given[string(public)] {
+			l.t.Errorf("round %d: a key pair was given twice", round)
+		}
+		held[string(public)] = true
+	}
+	l.kept = max(l.kept, len(p.PairsKept()))
 }
 
 // crashCheck compares one key.

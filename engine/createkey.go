@@ -25,7 +25,7 @@ func (c *Client) createKey(ctx context.Context, in *kms.CreateKeyInput) (*kms.Cr
 // imported.
 func (c *Client) createKeyHere(ctx context.Context, k *key) (*kms.CreateKeyOutput, error) {
 	if sp, _ := specOf(k.Spec); isSlow(sp.material) {
-		ctx = patient(ctx)
+		ctx = Patient(ctx)
 	}
 	b, undo := new(batch), func() {}
 	if k.Origin != types.OriginTypeExternal {

@@ -154,7 +154,7 @@ func (c *Client) dataKeyPair(ctx context.Context, op string, pair types.DataKeyP
 		return err
 	}
 	if isSlow(spec) {
-		ctx = patient(ctx)
+		ctx = Patient(ctx)
 		d.plaintext, public, err = c.engine.ownPair(ctx, spec, protect)
 		return d, public, err
 	}

@@ -38,7 +38,7 @@ type Config struct {
 	// would cost key material (see Engine.HoldsBack).
 	Now func() time.Time
 	// GenerationPatience is how long an RSA pair may be generated until another is
-	// begun beside it; 0: 50 seconds, as of the token.
+	// begun beside it; 0: 100 seconds, as of the token.
 	GenerationPatience time.Duration
 	// SweepInterval is the time between two looks for work that is due (see
 	// Engine.Sweep); 0: 10 seconds, negative: none, the owner calls Sweep.

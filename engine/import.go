@@ -52,7 +52,7 @@ func (c *Client) getParametersForImport(ctx context.Context, in *kms.GetParamete
 	if err != nil {
 		return nil, err
 	}
-	ctx, b := patient(ctx), new(batch)
+	ctx, b := Patient(ctx), new(batch)
 	made, undo, err := c.engine.makeWrapping(ctx, wrapping, b)
 	if err != nil {
 		return nil, err

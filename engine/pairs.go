@@ -18,9 +18,9 @@ import (
 // any more is stored, and goes to the next.
 
 const (
-	pairRoom    = 32               // requests that wait for pairs at once; they must not take the places of all others
-	pairsDelay  = 50 * time.Second // see Config.GenerationPatience
-	keepTimeout = 10 * time.Second // to store a pair
+	pairRoom    = 32                // requests that wait for pairs at once; they must not take the places of all others
+	pairsDelay  = 100 * time.Second // see Config.GenerationPatience
+	keepTimeout = 10 * time.Second  // to store a pair
 )
 
 // The bounds of the time after which who is refused for want of room is told to ask

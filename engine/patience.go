@@ -19,9 +19,9 @@ func WithDeadlines(ctx context.Context, usual, generation time.Duration) (contex
 	}
 }
 
-// patient returns the context for a request that needs a key pair: ctx, unless it
+// Patient returns the context for a request that needs a key pair: ctx, unless it
 // has one that lasts longer.
-func patient(ctx context.Context) context.Context {
+func Patient(ctx context.Context) context.Context {
 	if longer, ok := ctx.Value(patientKey{}).(context.Context); ok {
 		return longer
 	}

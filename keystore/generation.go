@@ -13,8 +13,8 @@ import (
 // for the token counts as proof that it hangs. One that takes longer hangs.
 
 const (
-	generationPatience = 50 * time.Second // unless Options.GenerationPatience says otherwise
-	mostOverdue        = 2                // generations that hang, until no other is begun
+	generationPatience = 100 * time.Second // unless Options.GenerationPatience says otherwise
+	mostOverdue        = 2                 // generations that hang, until no other is begun
 )
 
 // generations are those of a token.

@@ -40,7 +40,7 @@ type Options struct {
 	// ProbeInterval is the time between two health probes; 0: 10 seconds.
 	ProbeInterval time.Duration
 	// GenerationPatience is how long an RSA pair may be generated before the call
-	// counts as one that hangs; 0: 50 seconds.
+	// counts as one that hangs; 0: 100 seconds.
 	GenerationPatience time.Duration
 	// SlowProbe is how long a probe may take of a token that is Active; 0: 100
 	// milliseconds.

@@ -26,8 +26,10 @@ const (
 type call struct {
 	r     *http.Request
 	start time.Time
-	state *state
-	id    string // x-amzn-RequestId
+	// connection has the bounds of reading the request and writing the answer.
+	connection *http.ResponseController
+	state      *state
+	id         string // x-amzn-RequestId
 
 	query       bool       // it speaks the Query protocol, of STS
 	op          *operation // nil until routed, and for the Query protocol
@@ -48,8 +50,9 @@ type call struct {
 
 func newCall() *call { return &call{reader: new(reader)} }
 
-func (c *call) begin(st *state, r *http.Request) {
+func (c *call) begin(st *state, w http.ResponseWriter, r *http.Request) {
 	c.r, c.state, c.start, c.id = r, st, time.Now(), newRequestID()
+	c.connection = http.NewResponseController(w)
 }
 
 // newRequestID returns a random UUID (RFC 9562, version 4). It names a request and
@@ -104,7 +107,7 @@ func (c *call) serve(h *Handler) *failure {
 		c.retryAfter = missingWait
 		return &failure{codeTimeout, "The token of this KMS cannot be used yet. The request can be tried again.", http.StatusServiceUnavailable, nil}
 	}
-	ctx, cancel := context.WithTimeout(engine.WithRequestID(c.r.Context(), c.id), c.state.Deadline)
+	ctx, cancel := c.deadline()
 	defer cancel()
 	if err := c.op.serve(ctx, api, c); err != nil {
 		c.retryAfter = engine.RetryAfter(err)
@@ -112,6 +115,25 @@ func (c *call) serve(h *Handler) *failure {
 	}
 	return nil
 }
+
+// deadline returns the context of the operation. One that may have to wait for a key
+// pair has longer than a listener waits, so what bounds the reading and the writing of
+// the connection moves with it.
+func (c *call) deadline() (context.Context, context.CancelFunc) {
+	ctx := engine.WithRequestID(c.r.Context(), c.id)
+	if !c.op.generates {
+		return context.WithTimeout(ctx, c.state.Deadline)
+	}
+	until := time.Now().Add(max(c.state.Deadline, c.state.Generation) + answerTime)
+	// net/http takes a connection on which reading has timed out for one whose peer is
+	// gone. An error says that there are no such bounds.
+	_ = c.connection.SetReadDeadline(until)
+	_ = c.connection.SetWriteDeadline(until)
+	return engine.WithDeadlines(ctx, c.state.Deadline, c.state.Generation)
+}
+
+// answerTime is how long an answer may take to be written, after the deadline.
+const answerTime = 10 * time.Second
 
 // route finds the protocol and the operation.
 func (c *call) route(operations map[string]*operation) *failure {

@@ -34,6 +34,10 @@ type Config struct {
 	// Deadline bounds the work on a request once its body is here. Default 8 s,
 	// so that an answer still fits in the 10 s that a listener takes to write.
 	Deadline time.Duration
+	// Generation bounds the work on a request that needs an RSA pair to be generated,
+	// and has the listener wait as much longer. Default 50 s: the aws CLI and boto3
+	// wait 60 s for an answer.
+	Generation time.Duration
 	// MaxInFlight bounds the requests that are worked on at once; one more is
 	// refused with ThrottlingException. Default 256.
 	MaxInFlight int
@@ -43,6 +47,7 @@ type Config struct {
 
 const (
 	defaultDeadline    = 8 * time.Second
+	defaultGeneration  = 50 * time.Second
 	defaultMaxInFlight = 256
 	maxAccessKeyID     = 128
 )
@@ -50,6 +55,9 @@ const (
 func (c *Config) setDefaults() {
 	if c.Deadline == 0 {
 		c.Deadline = defaultDeadline
+	}
+	if c.Generation == 0 {
+		c.Generation = defaultGeneration
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultMaxInFlight
@@ -66,8 +74,8 @@ func (c *Config) Validate() error {
 	if c.Client == nil {
 		errs = append(errs, errors.New("no client: name what to serve"))
 	}
-	if c.Deadline < 0 || c.MaxInFlight < 0 {
-		errs = append(errs, errors.New("deadline and requests in flight cannot be negative"))
+	if c.Deadline < 0 || c.Generation < 0 || c.MaxInFlight < 0 {
+		errs = append(errs, errors.New("deadlines and requests in flight cannot be negative"))
 	}
 	seen := map[string]bool{}
 	for i := range c.Identities {

@@ -81,7 +81,7 @@ func (h *Handler) InFlight() int { return int(h.inFlight.Load()) }
 // ServeHTTP answers one request, whatever happens.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := h.calls.Get().(*call)
-	c.begin(h.state.Load(), r)
+	c.begin(h.state.Load(), w, r)
 	defer h.finish(c, w)
 	c.failure = c.serve(h)
 }

@@ -18,7 +18,7 @@ func operations() map[string]*operation {
 		"CreateAlias":                         op(engine.API.CreateAlias).withoutOutput(),
 		"CreateCustomKeyStore":                op(engine.API.CreateCustomKeyStore),
 		"CreateGrant":                         op(engine.API.CreateGrant),
-		"CreateKey":                           op(engine.API.CreateKey),
+		"CreateKey":                           op(engine.API.CreateKey).withGeneration(),
 		"Decapsulate":                         op(engine.API.Decapsulate),
 		"Decrypt":                             op(engine.API.Decrypt),
 		"DeleteAlias":                         op(engine.API.DeleteAlias).withoutOutput(),
@@ -35,15 +35,15 @@ func operations() map[string]*operation {
 		"Encapsulate":                         op(engine.API.Encapsulate),
 		"Encrypt":                             op(engine.API.Encrypt),
 		"GenerateDataKey":                     op(engine.API.GenerateDataKey),
-		"GenerateDataKeyPair":                 op(engine.API.GenerateDataKeyPair),
-		"GenerateDataKeyPairWithoutPlaintext": op(engine.API.GenerateDataKeyPairWithoutPlaintext),
+		"GenerateDataKeyPair":                 op(engine.API.GenerateDataKeyPair).withGeneration(),
+		"GenerateDataKeyPairWithoutPlaintext": op(engine.API.GenerateDataKeyPairWithoutPlaintext).withGeneration(),
 		"GenerateDataKeyWithoutPlaintext":     op(engine.API.GenerateDataKeyWithoutPlaintext),
 		"GenerateMac":                         op(engine.API.GenerateMac),
 		"GenerateRandom":                      op(engine.API.GenerateRandom),
 		"GetKeyLastUsage":                     op(engine.API.GetKeyLastUsage),
 		"GetKeyPolicy":                        op(engine.API.GetKeyPolicy),
 		"GetKeyRotationStatus":                op(engine.API.GetKeyRotationStatus),
-		"GetParametersForImport":              op(engine.API.GetParametersForImport),
+		"GetParametersForImport":              op(engine.API.GetParametersForImport).withGeneration(),
 		"GetPublicKey":                        op(engine.API.GetPublicKey),
 		"ImportKeyMaterial":                   op(engine.API.ImportKeyMaterial),
 		"ListAliases":                         op(engine.API.ListAliases),
@@ -84,10 +84,12 @@ func operations() map[string]*operation {
 // operation is how to serve one operation. It is never changed once its table
 // is made.
 type operation struct {
-	name     string
-	in, out  reflect.Type // structures of the SDK
-	silent   bool         // success has an empty body
-	newInput func() any   // a pointer to an in
+	name    string
+	in, out reflect.Type // structures of the SDK
+	silent  bool         // success has an empty body
+	// generates: it may have to wait for a key pair to be generated.
+	generates bool
+	newInput  func() any // a pointer to an in
 	// call calls the method with what newInput returned. The output is a
 	// pointer to an out.
 	call   func(context.Context, engine.API, any) (any, error)
@@ -124,6 +126,12 @@ var errNoOutput = errors.New("the operation returned neither an output nor an er
 // withoutOutput marks an operation whose output AWS's model leaves out.
 func (o *operation) withoutOutput() *operation {
 	o.silent = true
+	return o
+}
+
+// withGeneration marks an operation that may need a new RSA pair.
+func (o *operation) withGeneration() *operation {
+	o.generates = true
 	return o
 }
 

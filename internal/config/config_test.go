@@ -222,7 +222,7 @@ func TestLoadFull(t *testing.T) {
 				{ID: "cluster-abcdefghijk", Token: "spare", TrustAnchor: in("tls/hsm.crt")},
 				{ID: "cluster-ABCDEFGHIJ234567", Token: "main"},
 			},
-			ProxyCA: in("tls/proxies.crt"), ProxyAllow: []string{"public", "xks.corp.example", "10.1.0.0/16"}, Cache: 64, Deadline: 3 * time.Second, MaxInFlight: 32, ManagedKeys: true,
+			ProxyCA: in("tls/proxies.crt"), ProxyAllow: []string{"public", "xks.corp.example", "10.1.0.0/16"}, Cache: 64, Deadline: 3 * time.Second, Generation: 50 * time.Second, MaxInFlight: 32, ManagedKeys: true,
 		},
 		Operations: "127.0.0.1:9443",
 		Limits:     Limits{150 * time.Millisecond, 64, 100, time.Minute},
@@ -267,7 +267,7 @@ func TestLoadKMSAlone(t *testing.T) {
 	want := &KMS{
 		Token: "main", Data: filepath.Join(dir, "kms"), Vault: "default",
 		IdentitiesFile: filepath.Join(dir, "credentials", "kms.json"), Identities: testIdentities(),
-		Listeners: []Listener{{Address: "127.0.0.1:0"}}, ProxyAllow: []string{"public"}, Cache: 4096, Deadline: 5 * time.Second, MaxInFlight: 512,
+		Listeners: []Listener{{Address: "127.0.0.1:0"}}, ProxyAllow: []string{"public"}, Cache: 4096, Deadline: 5 * time.Second, Generation: 50 * time.Second, MaxInFlight: 512,
 	}
 	if !reflect.DeepEqual(c.KMS, want) || len(c.Listeners) != 0 {
 		t.Errorf("got\n%+v\nwant\n%+v", c.KMS, want)

@@ -21,6 +21,7 @@ type KMS struct {
 	ProxyAllow     []string      // where XKS proxies may be, as package egress takes it
 	Cache          int           // unwrapped keys that are kept in the token
 	Deadline       time.Duration // for one request
+	Generation     time.Duration // for one request that needs an RSA pair to be generated; not less
 	MaxInFlight    int           // requests
 	ManagedKeys    bool          // AWS managed keys are made when their aliases are described
 }
@@ -39,13 +40,21 @@ const (
 	maxKMSDeadline = 8 * time.Second
 )
 
+// The bounds of kms.generation_deadline, whose requests have a time of their own for
+// the answer.
+const (
+	minGenerationDeadline = time.Second
+	maxGenerationDeadline = 10 * time.Minute
+)
+
 // kms returns nil where the embedded KMS is not configured. Tokens and the other
 // listeners of c are there already.
 func (p *parser) kms(v value, c *Config) *KMS {
 	if !v.given() {
 		return nil
 	}
-	m := v.members("token", "data", "vault", "identities", "listeners", "cloudhsm_clusters", "xks_proxies", "cache", "deadline", "max_in_flight", "aws_managed_keys")
+	m := v.members("token", "data", "vault", "identities", "listeners", "cloudhsm_clusters", "xks_proxies", "cache", "deadline", "generation_deadline",
+		"max_in_flight", "aws_managed_keys")
 	for _, name := range []string{"token", "identities", "listeners"} {
 		v.required(m(name))
 	}
@@ -53,7 +62,7 @@ func (p *parser) kms(v value, c *Config) *KMS {
 	if !proxies("allow").given() {
 		m("xks_proxies").required(proxies("ca"))
 	}
-	return &KMS{
+	k := &KMS{
 		Token:          m("token").text(c.checkToken),
 		Data:           p.absolute(cmp.Or(m("data").text(validateFolder), "kms")),
 		Vault:          cmp.Or(m("vault").text(form(vaultForm, "a name: 1 to 32 of a-z, 0-9 and '-'")), "default"),
@@ -64,9 +73,14 @@ func (p *parser) kms(v value, c *Config) *KMS {
 		ProxyAllow:     proxyAllow(proxies("allow")),
 		Cache:          m("cache").integer(16, 65536, 4096),
 		Deadline:       m("deadline").duration(minKMSDeadline, maxKMSDeadline, 5*time.Second),
+		Generation:     m("generation_deadline").duration(minGenerationDeadline, maxGenerationDeadline, 50*time.Second),
 		MaxInFlight:    m("max_in_flight").integer(1, 65536, 512),
 		ManagedKeys:    m("aws_managed_keys").text(checkManagedKeys) == onDemand,
 	}
+	if k.Generation < k.Deadline {
+		m("generation_deadline").fail("must not be less than deadline")
+	}
+	return k
 }
 
 const onDemand = "on-demand" // of kms.aws_managed_keys

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/hyok-kms/hyok/engine"
 	"github.com/hyok-kms/hyok/engine/kmsapi"
@@ -76,6 +77,7 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, relo
 		return err
 	}
 	options.Name += ofKMS // the XKS proxy may have the same token open
+	options.GenerationPatience = generationPatience(c)
 	options.Background, options.Late = true, p.lateRefusal(ctx, c.KMS.Token, reloads)
 	if r.token, err = keystore.Open(patience, p.modules, options); err != nil {
 		return err
@@ -99,7 +101,8 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, relo
 	}
 	r.engine, err = engine.Open(ctx, engine.Config{
 		Store: r.store, Token: r.token, Vault: r.vault, Clusters: clusters, Proxies: d.proxies, Logger: p.log,
-		ManagedKeys: c.KMS.ManagedKeys,
+		ManagedKeys:        c.KMS.ManagedKeys,
+		GenerationPatience: generationPatience(c),
 	})
 	if err != nil {
 		return err
@@ -108,6 +111,10 @@ func (p *Proxy) openRoom(ctx context.Context, c *config.Config, d *kmsDoor, relo
 	p.metrics.WatchKMS(r.vault.Stats, r.engine.Broken, r.engine.HoldsBack)
 	return nil
 }
+
+// generationPatience is how long a key pair may be generated until the token is taken
+// to hang: longer than a request waits, since the next one gets what comes late.
+func generationPatience(c *config.Config) time.Duration { return 2 * c.KMS.Generation }
 
 // hasRecords reports whether a store was used before.
 func hasRecords(ctx context.Context, s store.Store) (bool, error) {
@@ -128,7 +135,7 @@ func (d *kmsDoor) handlerConfig(p *Proxy, c *config.Config) kmsapi.Config {
 			}
 			return nil
 		},
-		Deadline: c.KMS.Deadline, MaxInFlight: c.KMS.MaxInFlight, Observe: p.metrics.ObserveKMS, Logger: p.log,
+		Deadline: c.KMS.Deadline, Generation: c.KMS.Generation, MaxInFlight: c.KMS.MaxInFlight, Observe: p.metrics.ObserveKMS, Logger: p.log,
 	}
 	for _, id := range c.KMS.Identities {
 		k.Identities = append(k.Identities, kmsapi.Identity{
