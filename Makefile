@@ -19,8 +19,8 @@ all: build
 
 # What hyok needs of the system: a C compiler for cgo, SoftHSM2; and for the
 # tests OpenSC's pkcs11-tool, which acts as another program on the token, OpenSSL,
-# which checks what the token computes, and curl and the aws CLI, which are the
-# examples of the README.
+# which checks what the token computes, curl and the aws CLI, which are the
+# examples of the README, and NSS behind p11-kit-proxy, a token of another make.
 tools:
 	@deploy/install-tools
 

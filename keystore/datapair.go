@@ -45,8 +45,7 @@ func (v *Vault) GenerateDataKeyPair(ctx context.Context, spec Spec) (privatePKCS
 		}
 		return err
 	}, func() {})
-	if isCode(err, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE,
-		pkcs11.CKR_ATTRIBUTE_READ_ONLY, pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_ACTION_PROHIBITED) {
+	if isLacking(err) || isTemplateRefused(err) || isCode(err, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
 		out, err = s.pairByGo()
 	}
 	if err != nil {

@@ -226,6 +226,9 @@ func (w *worker) notArrived(err error) error {
 		return w.fail("C_UnwrapKey", err)
 	case isLacking(err), isTemplateRefused(err):
 		return fmt.Errorf("%w: %w", errNotUnwrappable, w.fail("C_UnwrapKey", err))
+	case isCode(err, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE, pkcs11.CKR_KEY_SIZE_RANGE):
+		// Whether it was damaged on its way, or is as long as no such key is.
+		return fmt.Errorf("%w: %w", errNotUnwrappable, w.fail("C_UnwrapKey", err))
 	}
 	return w.refused("C_UnwrapKey", err, ErrInvalidCiphertext)
 }

@@ -6,6 +6,7 @@ package kmstest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,9 @@ type Target struct {
 	// RSA4096 has a key of this size made, which on a busy machine takes longer
 	// than servers wait.
 	RSA4096 bool
+	// Lacks are the key specs that the token of the KMS cannot serve: their keys have to
+	// be refused.
+	Lacks []types.KeySpec
 }
 
 // Proxy is an XKS proxy that the KMS can reach and trusts.
@@ -203,6 +207,9 @@ func (s *suite) describe(id *string) *types.KeyMetadata {
 	s.Helper()
 	return ok(s, s.DescribeKey, &kms.DescribeKeyInput{KeyId: id}).KeyMetadata
 }
+
+// lacks reports whether the token cannot serve keys of a spec.
+func (s *suite) lacks(spec types.KeySpec) bool { return slices.Contains(s.target.Lacks, spec) }
 
 // longestRSA is the spec of the longest RSA key that is made.
 func (s *suite) longestRSA() types.KeySpec {

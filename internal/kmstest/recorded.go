@@ -233,27 +233,23 @@ func (s *suite) recordedCiphertexts() {
 	))
 }
 
+// signed is the input that signs n zeros.
+func signed(id *string, a types.SigningAlgorithmSpec, kind types.MessageType, n int) *kms.SignInput {
+	return &kms.SignInput{KeyId: id, Message: make([]byte, n), MessageType: kind, SigningAlgorithm: a}
+}
+
 // recordedMessages is what cannot be signed, verified or agreed on.
 func (s *suite) recordedMessages() {
-	p256, ed25519 := s.key(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify), s.key(types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify)
+	p256 := s.key(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify)
 	mac, agreement := s.key(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac), s.key(types.KeySpecEccNistP256, types.KeyUsageTypeKeyAgreement)
-	sign := func(id *string, a types.SigningAlgorithmSpec, kind types.MessageType, n int) *kms.SignInput {
-		return &kms.SignInput{KeyId: id, Message: make([]byte, n), MessageType: kind, SigningAlgorithm: a}
-	}
 	const validation, usage = "ValidationException", "InvalidKeyUsageException"
 	const ecdsa256, ecdsa384 = types.SigningAlgorithmSpecEcdsaSha256, types.SigningAlgorithmSpecEcdsaSha384
-	const ed, edPH = types.SigningAlgorithmSpecEd25519Sha512, types.SigningAlgorithmSpecEd25519PhSha512
 	s.check([]recording{
-		{"digest", sign(p256, ecdsa256, types.MessageTypeDigest, 20), validation, "Digest is invalid length for algorithm ECDSA_SHA_256."},
+		{"digest", signed(p256, ecdsa256, types.MessageTypeDigest, 20), validation, "Digest is invalid length for algorithm ECDSA_SHA_256."},
 		{"digest", &kms.VerifyInput{
 			KeyId: p256, Message: make([]byte, 48), MessageType: types.MessageTypeDigest, SigningAlgorithm: ecdsa256, Signature: []byte("s"),
 		}, validation, "Digest is invalid length for algorithm ECDSA_SHA_256."},
-		{"key spec before digest", sign(p256, ecdsa384, types.MessageTypeDigest, 20), usage, "Algorithm ECDSA_SHA_384 is incompatible with key spec ECC_NIST_P256."},
-		{"Ed25519 digest", sign(ed25519, ed, types.MessageTypeDigest, 64), validation, "Message type DIGEST is incompatible with algorithm ED25519_SHA_512."},
-		{"Ed25519ph raw", sign(ed25519, edPH, types.MessageTypeRaw, 64), validation, "Message type RAW is incompatible with algorithm ED25519_PH_SHA_512."},
-		{"Ed25519ph digest", sign(ed25519, edPH, types.MessageTypeDigest, 20), validation, "Digest is invalid length for algorithm ED25519_PH_SHA_512."},
-		{"Ed25519 by ECDSA", sign(ed25519, types.SigningAlgorithmSpecEcdsaSha512, types.MessageTypeRaw, 64), usage,
-			"Algorithm ECDSA_SHA_512 is incompatible with key spec ECC_NIST_EDWARDS25519."},
+		{"key spec before digest", signed(p256, ecdsa384, types.MessageTypeDigest, 20), usage, "Algorithm ECDSA_SHA_384 is incompatible with key spec ECC_NIST_P256."},
 		{"signature", using(p256)["Verify"], "KMSInvalidSignatureException", ""},
 		{"MAC", using(mac)["VerifyMac"], "KMSInvalidMacException", ""},
 		{"MAC algorithm", &kms.VerifyMacInput{KeyId: mac, Message: []byte("m"), Mac: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha512}, usage,
@@ -262,6 +258,22 @@ func (s *suite) recordedMessages() {
 		{"random", &kms.GenerateRandomInput{}, validation, "NumberOfBytes is required."},
 		{"random", &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1025)}, validation,
 			"1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"},
+	})
+	if !s.lacks(types.KeySpecEccNistEdwards25519) {
+		s.recordedEd25519()
+	}
+}
+
+func (s *suite) recordedEd25519() {
+	const validation, usage = "ValidationException", "InvalidKeyUsageException"
+	const ed, edPH = types.SigningAlgorithmSpecEd25519Sha512, types.SigningAlgorithmSpecEd25519PhSha512
+	ed25519 := s.key(types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify)
+	s.check([]recording{
+		{"Ed25519 digest", signed(ed25519, ed, types.MessageTypeDigest, 64), validation, "Message type DIGEST is incompatible with algorithm ED25519_SHA_512."},
+		{"Ed25519ph raw", signed(ed25519, edPH, types.MessageTypeRaw, 64), validation, "Message type RAW is incompatible with algorithm ED25519_PH_SHA_512."},
+		{"Ed25519ph digest", signed(ed25519, edPH, types.MessageTypeDigest, 20), validation, "Digest is invalid length for algorithm ED25519_PH_SHA_512."},
+		{"Ed25519 by ECDSA", signed(ed25519, types.SigningAlgorithmSpecEcdsaSha512, types.MessageTypeRaw, 64), usage,
+			"Algorithm ECDSA_SHA_512 is incompatible with key spec ECC_NIST_EDWARDS25519."},
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	_ "crypto/sha512" // for crypto.SHA384 and SHA512
 	"crypto/x509"
 	"encoding/asn1"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -91,19 +92,19 @@ func verifiesSecp256k1(s *suite, spki, digest, signature []byte) bool {
 	return err == nil && parsed.Verify(digest, key)
 }
 
-// signers are the key specs that sign.
-func signers(longestRSA types.KeySpec) []types.KeySpec {
-	return []types.KeySpec{
-		types.KeySpecRsa2048, longestRSA, types.KeySpecEccNistP256, types.KeySpecEccNistP384, types.KeySpecEccNistP521,
+// signers are the key specs that sign, but for those that the token lacks.
+func (s *suite) signers() []types.KeySpec {
+	return slices.DeleteFunc([]types.KeySpec{
+		types.KeySpecRsa2048, s.longestRSA(), types.KeySpecEccNistP256, types.KeySpecEccNistP384, types.KeySpecEccNistP521,
 		types.KeySpecEccSecgP256k1, types.KeySpecEccNistEdwards25519,
-	}
+	}, s.lacks)
 }
 
 // signatures has every signing algorithm that keys say they have: messages and
 // digests, verified by the KMS and by the standard library.
 func (s *suite) signatures() {
 	message := []byte("the quick brown fox jumps over the lazy dog")
-	for _, spec := range signers(s.longestRSA()) {
+	for _, spec := range s.signers() {
 		s.sub(string(spec), func(s *suite) {
 			id := s.key(spec, types.KeyUsageTypeSignVerify)
 			public := ok(s, s.GetPublicKey, &kms.GetPublicKeyInput{KeyId: id})

@@ -125,6 +125,16 @@ func curveOf(spec types.KeySpec) elliptic.Curve {
 // rfc8032 is Ed25519, whose signatures are deterministic. With Ed25519ph tokens
 // cannot sign, but the KMS can verify.
 func (s *suite) rfc8032() {
+	const spec = types.KeySpecEccNistEdwards25519
+	if s.lacks(spec) {
+		_, private, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			s.Fatal(err)
+		}
+		id := s.createExternal(spec, types.KeyUsageTypeSignVerify)
+		refused(s, s.ImportKeyMaterial, s.wrapped(id, types.AlgorithmSpecRsaesOaepSha256, pkcs8(s, private)), "UnsupportedOperationException")
+		return
+	}
 	type vector struct {
 		Algorithm types.SigningAlgorithmSpec `json:"algorithm"`
 		Private   string                     `json:"private"`
@@ -134,7 +144,7 @@ func (s *suite) rfc8032() {
 	}
 	for _, v := range read[vector](s, "rfc8032.json") {
 		private := ed25519.NewKeyFromSeed(unhex(s, v.Private))
-		id := s.importKey(types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify, pkcs8(s, private))
+		id := s.importKey(spec, types.KeyUsageTypeSignVerify, pkcs8(s, private))
 		public := ok(s, s.GetPublicKey, &kms.GetPublicKeyInput{KeyId: id})
 		parsed, err := x509.ParsePKIXPublicKey(public.PublicKey)
 		if err != nil || !bytes.Equal(parsed.(ed25519.PublicKey), unhex(s, v.Public)) {

@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	const subject = "cks.kms.us-east-1.amazonaws.com"
-	r.configure(strings.Replace(basicConfig, "key: server.key", "key: server.key, client_ca: clients.crt, client_subjects: ["+subject+"]", 1))
+	r.configure(strings.Replace(patientConfig, "key: server.key", "key: server.key, client_ca: clients.crt, client_subjects: ["+subject+"]", 1))
 	r.start()
 	checks, err := verify.Select(verify.Checks(), nil, []string{"load.latency"})
 	if err != nil {

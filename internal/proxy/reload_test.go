@@ -20,7 +20,6 @@ import (
 func TestReloadUnderLoad(t *testing.T) {
 	r := newRig(t)
 	r.generate("k", both)
-	const patientConfig = basicConfig + "limits: {deadline: 2s}\n" // how fast the machine is must not decide
 	r.configure(patientConfig)
 	r.start()
 	c := r.client()

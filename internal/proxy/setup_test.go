@@ -32,7 +32,8 @@ type rig struct {
 	t     testing.TB
 	dir   string
 	token *keystore.Token // another user of the proxy's token
-	uri   keystore.URI
+	named tokentest.Named
+	uri   keystore.URI // of named
 	ca    *tlstest.CA
 	proxy *proxy.Proxy
 	log   *testlog.Buffer
@@ -52,15 +53,19 @@ listeners:
 operations: {address: "127.0.0.1:0"}
 `
 
+// patientConfig is basicConfig where how fast the machine is must not decide.
+const patientConfig = basicConfig + "limits: {deadline: 8s}\n"
+
 // newRig makes a token and writes a configuration with one key store.
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), ca: tlstest.NewCA(t), log: new(testlog.Buffer)}
-	r.uri = tokentest.NewToken(t, &modules)
-	r.token = tokentest.Open(t, &modules, tokentest.Options(r.uri))
+	r.named = tokentest.Suite(t, &modules)
+	r.uri = r.named.URI
+	r.token = tokentest.Open(t, &modules, r.named.Options())
 	tlstest.WriteFiles(t, r.dir, "server", r.ca.Issue(t, "localhost"))
 	r.write("clients.crt", string(r.ca.PEM()))
-	r.write("pin", tokentest.PIN+"\n")
+	r.write("pin", r.named.PIN+"\n")
 	r.credentials("default", xks.NewCredential())
 	r.configure(basicConfig)
 	return r
@@ -87,8 +92,12 @@ func (r *rig) credentials(store string, list ...xks.Credential) {
 
 // configure writes hyok.yaml; TOKEN stands for the token's URI.
 func (r *rig) configure(text string) {
-	uri := fmt.Sprintf("pkcs11:token=%s?module-path=%s&pin-source=file:pin", r.uri.Token, r.uri.ModulePath)
-	r.write(config.FileName, strings.ReplaceAll(text, "TOKEN", uri))
+	u := r.uri
+	u.PINSource = "file:pin"
+	if r.named.Given {
+		text = strings.ReplaceAll(text, `main: {uri: "TOKEN"`, `main: {uri: "TOKEN", profile: `+r.named.Profile.Name)
+	}
+	r.write(config.FileName, strings.ReplaceAll(text, "TOKEN", u.String()))
 }
 
 func (r *rig) load() *config.Config {
@@ -128,6 +137,13 @@ func (r *rig) generate(id string, usage keystore.KeyUsage) {
 	r.t.Helper()
 	if err := r.token.GenerateKey(patient(r.t), id, usage); err != nil {
 		r.t.Fatal(err)
+	}
+	if r.named.Given { // it is there when the test is over
+		r.t.Cleanup(func() {
+			if err := r.token.DestroyKey(patient(r.t), id, 0); err != nil {
+				r.t.Error(err)
+			}
+		})
 	}
 }
 

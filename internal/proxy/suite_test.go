@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/hyok-kms/hyok/engine"
 	"github.com/hyok-kms/hyok/internal/kmstest"
@@ -53,6 +54,10 @@ func TestSuite(t *testing.T) {
 	t.Cleanup(transport.CloseIdleConnections)
 	endpoint := "https://" + r.proxy.KMSAddresses()[0].String()
 	credential := r.load().Stores[0].Credentials[0]
+	var lacks []types.KeySpec
+	for _, spec := range r.named.Lacks {
+		lacks = append(lacks, types.KeySpec(spec))
+	}
 	kmstest.Run(t, kmstest.Target{
 		Open: func(account, region string) engine.API {
 			return kms.New(kms.Options{
@@ -69,6 +74,7 @@ func TestSuite(t *testing.T) {
 				}
 			},
 		},
+		Lacks:   lacks,
 		Cluster: kmstest.Cluster{ID: suiteCluster, Password: tokentest.PIN, TrustAnchor: string(r.ca.PEM())},
 	})
 }
