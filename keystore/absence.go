@@ -460,28 +460,15 @@ func (t *Token) noteOwn(label string) {
 // prove has the token make a probe key anew and find it by a search. It stays only
 // where there is no other one.
 func (t *Token) prove(ctx context.Context, admin func(context.Context, func(*worker) error) error) error {
-	return admin(ctx, func(w *worker) error {
-		before, err := w.findKeys(probeLabel)
-		if err != nil {
-			return err
-		}
-		made, err := w.makeProbe()
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(before, func(h pkcs11.ObjectHandle) bool { return w.roundTrip(h) == nil }) {
-			return w.destroy(made)
-		}
-		w.keepProbeKey(made)
-		return nil
-	})
+	return admin(ctx, (*worker).makeProbe)
 }
 
-// makeProbe makes a probe key that a search finds and that works.
-func (w *worker) makeProbe() (pkcs11.ObjectHandle, error) {
+// makeProbe makes a probe key that a search finds and that works. It is destroyed again
+// if the search finds another one that does.
+func (w *worker) makeProbe() error {
 	h, err := w.generate(aesTemplate(probeLabel, newMark(1), KeyUsage{Encrypt: true, Decrypt: true}, true, false))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	found, err := w.findKeys(probeLabel)
 	if err == nil && !slices.Contains(found, h) {
@@ -490,10 +477,12 @@ func (w *worker) makeProbe() (pkcs11.ObjectHandle, error) {
 	if err == nil {
 		err = w.roundTrip(h)
 	}
-	if err != nil {
-		return 0, errors.Join(err, w.destroy(h))
+	another := func(other pkcs11.ObjectHandle) bool { return other != h && w.roundTrip(other) == nil }
+	if err != nil || slices.ContainsFunc(found, another) {
+		return errors.Join(err, w.destroy(h))
 	}
-	return h, nil
+	w.keepProbeKey(h)
+	return nil
 }
 
 // housing is what a module that latches keeps the objects of a token in, as far as it is

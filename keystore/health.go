@@ -187,11 +187,7 @@ func (t *Token) makeProbeKey(w *worker) error {
 		w.keepProbeKey(whole[0])
 		return nil
 	}
-	h, err := w.makeProbe()
-	if err == nil {
-		w.keepProbeKey(h)
-	}
-	return err
+	return w.makeProbe()
 }
 
 func (w *worker) keepProbeKey(h pkcs11.ObjectHandle) {
