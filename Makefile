@@ -53,7 +53,7 @@ faulty:
 	@mkdir -p bin
 	cc -shared -fPIC -O1 -Wall -Wextra -Werror -pthread -o bin/faulty.so testdata/faultymodule/*.c -ldl
 
-# The figures of docs/reliability.md: what a token's bad days cost. Ten minutes.
+# The figures of docs/reliability.md: what a token's bad days cost. Twenty minutes.
 drill: tools
 	HYOK_DRILL=full $(GO) test -count=1 -v -timeout 40m ./internal/drill
 
