@@ -198,8 +198,7 @@ func (w *worker) unwrapArrived(s shape, t transport, rsaKey pkcs11.ObjectHandle)
 		if ok, err := w.unwrapsOAEP(rsaKey, t.public, t.hash); err != nil || !ok {
 			return 0, errors.Join(err, errNotUnwrappable)
 		}
-		h, err = w.t.module.ctx.UnwrapKey(w.session, oaepWith(t.hash), rsaKey, t.block, template)
-		return h, w.notArrived(err)
+		return w.unwrapBlock(t, rsaKey, template)
 	}
 	way, err := w.unwrapsKWP(t, rsaKey)
 	if err != nil || way == nil {
@@ -215,6 +214,26 @@ func (w *worker) unwrapArrived(s shape, t transport, rsaKey pkcs11.ObjectHandle)
 		return h, errors.Join(err, destroyed)
 	}
 	return h, w.notArrived(err)
+}
+
+// unwrapBlock makes an object of the key in an RSA block. To a wrong padding some tokens
+// answer CKR_DEVICE_ERROR: they are asked again between two blocks of our own, that
+// neither a good block nor a sick token be called a wrong one.
+func (w *worker) unwrapBlock(t transport, rsaKey pkcs11.ObjectHandle, template []*pkcs11.Attribute) (h pkcs11.ObjectHandle, err error) {
+	for range 2 {
+		h, err = w.t.module.ctx.UnwrapKey(w.session, oaepWith(t.hash), rsaKey, t.block, template)
+		if !isCode(err, pkcs11.CKR_DEVICE_ERROR) {
+			return h, w.notArrived(err)
+		}
+		if w.tryUnwrapOAEP(rsaKey, t.public, t.hash) != nil {
+			return 0, w.fail("C_UnwrapKey", err)
+		}
+	}
+	return 0, fmt.Errorf("%w (C_UnwrapKey: %v)", ErrInvalidCiphertext, err) // %v: it is not the token's failure
+}
+
+func (w *worker) tryUnwrapOAEP(rsaKey pkcs11.ObjectHandle, public *rsa.PublicKey, hash crypto.Hash) error {
+	return w.tryUnwrap(func(key []byte) ([]byte, error) { return rsa.EncryptOAEP(hash.New(), rand.Reader, public, key, nil) }, oaepWith(hash), rsaKey)
 }
 
 // notArrived says what it means that C_UnwrapKey refused encrypted material.
@@ -243,7 +262,7 @@ func (w *worker) unwrapsOAEP(rsaKey pkcs11.ObjectHandle, public *rsa.PublicKey, 
 	if known {
 		return unwraps, nil
 	}
-	err := w.tryUnwrap(func(key []byte) ([]byte, error) { return rsa.EncryptOAEP(hash.New(), rand.Reader, public, key, nil) }, oaepWith(hash), rsaKey)
+	err := w.tryUnwrapOAEP(rsaKey, public, hash)
 	if isSick(err) {
 		return false, err
 	}
@@ -365,8 +384,7 @@ func (w *worker) transportKey(t transport, rsaKey pkcs11.ObjectHandle) (pkcs11.O
 		return 0, err
 	}
 	if ok {
-		h, err := ctx.UnwrapKey(w.session, oaepWith(t.hash), rsaKey, t.block, transportTemplate())
-		return h, w.notArrived(err)
+		return w.unwrapBlock(t, rsaKey, transportTemplate())
 	}
 	key, err := w.decryptOAEP(rsaKey, t.public, t.hash, t.block)
 	if err != nil {

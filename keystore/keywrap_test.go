@@ -422,3 +422,40 @@ func TestImportWays(t *testing.T) {
 		}
 	}
 }
+
+// CKR_DEVICE_ERROR is some tokens' answer to a wrong padding, and others' when they
+// fail.
+func TestImportDeviceError(t *testing.T) {
+	tok, m, _ := newFaulty(t, "softhsm2", nil)
+	v := openVault(t, tok)
+	wrapping, err := v.Generate(patient(t), "wrapping", keystore.SpecRSA2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(algorithm keystore.ImportAlgorithm) error {
+		_, err := v.ImportEncrypted(patient(t), "k", keystore.SpecAES256, wrapping, algorithm,
+			encryptFor(t, publicKey(t, &wrapping).(*rsa.PublicKey), algorithm, make([]byte, 32)))
+		return err
+	}
+	var te *keystore.TokenError
+	for name, c := range map[string]struct {
+		behaviours []string
+		check      func(error) bool
+	}{
+		"once":              {[]string{"fail C_UnwrapKey CKR_DEVICE_ERROR count 1"}, func(err error) bool { return err == nil }},
+		"always":            {[]string{"fail C_UnwrapKey CKR_DEVICE_ERROR"}, func(err error) bool { return errors.As(err, &te) && !errors.Is(err, keystore.ErrInvalidCiphertext) }},
+		"for this one only": {[]string{"fail C_UnwrapKey CKR_DEVICE_ERROR count 1", "fail C_UnwrapKey CKR_DEVICE_ERROR skip 1 count 1"}, func(err error) bool { return errors.Is(err, keystore.ErrInvalidCiphertext) }},
+	} {
+		// What the token does is known, and the wrapping key unwrapped.
+		if err := in(keystore.ImportOAEPSHA1); err != nil {
+			t.Fatal(err)
+		}
+		before := tok.Stats().Failures
+		m.Set(t, c.behaviours...)
+		err := in(keystore.ImportOAEPSHA1)
+		m.Set(t)
+		if !c.check(err) || name != "always" && tok.Stats().Failures != before {
+			t.Errorf("%s: %v, %d failures", name, err, tok.Stats().Failures-before)
+		}
+	}
+}
