@@ -118,5 +118,5 @@ func (e *Engine) PairsWanted() int {
 func (e *Engine) LeftoversKnown() int {
 	e.unfinished.mu.Lock()
 	defer e.unfinished.mu.Unlock()
-	return len(e.unfinished.list)
+	return len(e.unfinished.list) + e.unfinished.taken
 }

@@ -41,7 +41,8 @@ const keepLeftovers = 7 * 24 * time.Hour
 // since no key refers to it, or none any more; one that was being made when the
 // process ended is kept for a while.
 func (e *Engine) reconcile(ctx context.Context) error {
-	left := e.takeLeft()
+	left, finished := e.takeLeft()
+	defer finished()
 	for n := range left {
 		i := &left[n]
 		if i.GivenUp || !i.After.IsZero() || e.inUse(i.Material) {
@@ -95,8 +96,9 @@ func (e *Engine) inUse(id string) bool {
 // leftovers are intents to finish: those that a former process left, and those of
 // deleted keys.
 type leftovers struct {
-	mu   sync.Mutex
-	list []intent // guarded by mu
+	mu    sync.Mutex
+	list  []intent // guarded by mu
+	taken int      // from list, and being finished; guarded by mu
 }
 
 // leave notes intents, which are stored, for finishLeft.
@@ -108,15 +110,25 @@ func (e *Engine) leave(intents ...intent) {
 
 // finishLeft finishes what is left, as far as the tokens can be reached. What
 // cannot be finished now stays left.
-func (e *Engine) finishLeft(ctx context.Context) error { return e.finishOrLeave(ctx, e.takeLeft()) }
+func (e *Engine) finishLeft(ctx context.Context) error {
+	left, finished := e.takeLeft()
+	defer finished()
+	return e.finishOrLeave(ctx, left)
+}
 
-// takeLeft returns what is left, and leaves nothing.
-func (e *Engine) takeLeft() []intent {
-	e.unfinished.mu.Lock()
-	defer e.unfinished.mu.Unlock()
-	left := e.unfinished.list
-	e.unfinished.list = nil
-	return left
+// takeLeft returns what is left, and leaves nothing. Its caller says when what it
+// took is finished, or left again.
+func (e *Engine) takeLeft() (left []intent, finished func()) {
+	u := &e.unfinished
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	left, u.list = u.list, nil
+	u.taken += len(left)
+	return left, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.taken -= len(left)
+	}
 }
 
 // finishOrLeave finishes intents, which are stored, and leaves those that cannot
