@@ -41,6 +41,7 @@ type copyKeeper struct {
 
 	// Owned by the keeper's goroutine:
 	session pkcs11.SessionHandle
+	issue   uint64 // of the session, see handles
 	open    bool
 	epoch   uint64 // sessionCount.losses when the session was opened
 	resets  uint64 // module.resets when the session was opened
@@ -175,11 +176,11 @@ func (t *Token) makeCopy(id string, v *version) error {
 	k := &t.copies
 	if !k.open {
 		epoch, resets := t.sessions.losses.Load(), t.module.resets.Load()
-		s, err := t.openSession(false, epoch)
+		s, issue, err := t.openSession(false, epoch)
 		if err != nil {
 			return err
 		}
-		k.session, k.open, k.epoch, k.resets = s, true, epoch, resets
+		k.session, k.issue, k.open, k.epoch, k.resets = s, issue, true, epoch, resets
 	}
 	if v.epoch.Load() != k.epoch {
 		return nil // its handle may be another's: the next use looks
@@ -248,7 +249,7 @@ func (t *Token) endCopies() {
 	if k.resets != t.module.resets.Load() {
 		return // it went with all others, and its handle may be another's
 	}
-	if err := t.closeSession(k.session); err != nil {
+	if err := t.closeSession(k.session, k.issue); err != nil {
 		t.log.Warn("the session of the copies could not be closed", "error", err)
 	}
 }

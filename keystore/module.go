@@ -54,6 +54,8 @@ type module struct {
 	// serve, and then closed, see stopCalls.
 	stopped atomic.Pointer[chan struct{}]
 
+	handles handles
+
 	gatesMu sync.Mutex
 	gates   map[uint]gate // by slot; guarded by gatesMu
 }

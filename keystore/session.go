@@ -19,6 +19,7 @@ import (
 type worker struct {
 	t       *Token
 	session pkcs11.SessionHandle // valid while open; owned by the goroutine
+	issue   uint64               // of the session, see handles; owned by the goroutine
 	open    bool                 // owned by the goroutine
 	// doubtful: a call with the session failed, and not by its caller's fault; owned
 	// by the goroutine
@@ -379,20 +380,20 @@ func (w *worker) openSession() error {
 		return nil
 	}
 	if w.open {
-		old, resets := w.session, w.resets
+		old, issue, resets := w.session, w.issue, w.resets
 		w.leaveSession()
 		defer func() {
 			if resets == w.t.module.resets.Load() { // else its handle may be another's
-				_ = w.t.closeSession(old) // doubtful as it is, that may fail
+				_ = w.t.closeSession(old, issue) // doubtful as it is, that may fail
 			}
 		}()
 	}
 	w.epoch, w.resets = w.t.sessions.losses.Load(), w.t.module.resets.Load()
-	s, err := w.t.openSession(w.kind == adminWorker, w.epoch)
+	s, issue, err := w.t.openSession(w.kind == adminWorker, w.epoch)
 	if err != nil {
 		return err
 	}
-	w.session, w.open, w.doubtful, w.over = s, true, false, new(atomic.Bool)
+	w.session, w.issue, w.open, w.doubtful, w.over = s, issue, true, false, new(atomic.Bool)
 	w.t.sessions.open.Add(1)
 	return nil
 }
@@ -405,7 +406,7 @@ func (w *worker) closeSession() error {
 	if w.resets != w.t.module.resets.Load() {
 		return nil // it went with all others, and its handle may be another's
 	}
-	return w.t.closeSession(w.session)
+	return w.t.closeSession(w.session, w.issue)
 }
 
 // leaveSession has the worker do without its session.

@@ -256,27 +256,31 @@ func (t *Token) clock() time.Duration { return time.Since(t.epoch) }
 // openSession opens a session and makes sure that the user is logged in, which
 // PKCS#11 counts per process and token (v2.40, section 5.6). epoch is that of
 // sessionCount.losses: at each loss the token may have moved.
-func (t *Token) openSession(readWrite bool, epoch uint64) (pkcs11.SessionHandle, error) {
+func (t *Token) openSession(readWrite bool, epoch uint64) (s pkcs11.SessionHandle, issue uint64, err error) {
 	slot, err := t.locateToken(epoch)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	flags := uint(pkcs11.CKF_SERIAL_SESSION)
 	if readWrite || t.profile.ReadWriteOnly {
 		flags |= pkcs11.CKF_RW_SESSION
 	}
-	s, err := t.module.ctx.OpenSession(slot, flags)
-	if err != nil {
-		return 0, t.callError("C_OpenSession", err)
+	if s, err = t.module.ctx.OpenSession(slot, flags); err != nil {
+		return 0, 0, t.callError("C_OpenSession", err)
 	}
+	issue = t.module.handles.issue(s)
 	if err := t.ensureLogin(s); err != nil {
-		return 0, errors.Join(err, t.closeSession(s))
+		return 0, 0, errors.Join(err, t.closeSession(s, issue))
 	}
-	return s, nil
+	return s, issue, nil
 }
 
-// closeSession closes a session; one that the token has lost is closed.
-func (t *Token) closeSession(s pkcs11.SessionHandle) error {
+// closeSession closes a session; one that the token has lost is closed, and its handle
+// may be that of another one by now.
+func (t *Token) closeSession(s pkcs11.SessionHandle, issue uint64) error {
+	if !t.module.handles.end(s, issue) {
+		return nil
+	}
 	err := t.module.ctx.CloseSession(s)
 	if isModuleGone(err) || isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED) {
 		return nil
