@@ -45,7 +45,7 @@ func (v *Vault) GenerateDataKeyPair(ctx context.Context, spec Spec) (privatePKCS
 		}
 		return err
 	}, func() {})
-	if isLacking(err) || isTemplateRefused(err) || isCode(err, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
+	if errors.Is(err, ErrUnsupported) || isLacking(err) || isTemplateRefused(err) || isCode(err, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
 		out, err = s.pairByGo()
 	}
 	if err != nil {
