@@ -92,9 +92,10 @@ func (w *worker) decryptOAEP(h pkcs11.ObjectHandle, public *rsa.PublicKey, hash 
 	return w.explainOAEP(way, h, public, hash, ciphertext, err)
 }
 
-// isUnclear reports whether err may be of a wrong padding.
+// isUnclear reports whether err may be of a wrong padding. kryoptic calls that a device
+// error.
 func (w *worker) isUnclear(err error) bool {
-	return isCode(err, slices.Concat(w.t.profile.Unclear, w.t.profile.BadTag)...)
+	return isCode(err, append(slices.Concat(w.t.profile.Unclear, w.t.profile.BadTag), pkcs11.CKR_DEVICE_ERROR)...)
 }
 
 // explainOAEP finds out whether the padding is wrong or the token sick: that one
