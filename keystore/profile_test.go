@@ -123,9 +123,10 @@ func TestWrongProfile(t *testing.T) {
 		"softhsm2": {"iv written-back"}, "luna": {"iv written-back"}, "cloudhsm": {"iv appended"}, "nshield": nil,
 	} {
 		tok, _, _ := newFaulty(t, profile, behaviours)
-		k := imported(t, tok, "k", both)
-		if s, err := k.Encrypt(patient(t), 1, []byte("p"), nil); err == nil {
-			t.Errorf("profile %s for a token of %v: encrypted with IV %x", profile, behaviours, s.IV)
+		// The key is tried before it is handed out.
+		if err := tok.ImportKey(patient(t), "k", both, make([]byte, 32)); err == nil {
+			s, err := find(t, tok, "k").Encrypt(patient(t), 1, []byte("p"), nil)
+			t.Errorf("profile %s for a token of %v: made a key, and encrypted with IV %x, %v", profile, behaviours, s.IV, err)
 		}
 	}
 }
