@@ -41,6 +41,9 @@ type version struct {
 	// epoch is the last one of sessionCount.losses in which the handle was seen to
 	// be this object's. After a loss a token may give it to another one.
 	epoch atomic.Uint64
+	// confirmed is the token clock when it was last seen to be; not kept up where
+	// handles are stable.
+	confirmed atomic.Int64
 
 	uses   atomic.Uint32 // operations since the copy keeper last looked
 	sealed atomic.Uint64 // encryptions by this process, see countSeal
@@ -417,7 +420,7 @@ func (w *worker) objectsOnce(label string, known map[pkcs11.ObjectHandle]object)
 	found = make([]object, 0, len(handles))
 	unreadable := map[pkcs11.ObjectHandle]error{}
 	for _, h := range handles {
-		if o, ok := known[h]; ok {
+		if o, ok := known[h]; ok && w.t.profile.StableHandles {
 			found = append(found, o)
 			continue
 		}
@@ -476,20 +479,28 @@ func (w *worker) findObjects(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandl
 	return handles, w.fail("C_FindObjects", err)
 }
 
+// handleForce is how long a handle is believed to be the same object's where another
+// may get it.
+const handleForce = 700 * time.Millisecond
+
 // confirm makes sure that a handle still is that of a version, should the token have
-// lost its sessions since it was seen to be.
+// lost its sessions since it was seen to be, or give handles anew.
 func (w *worker) confirm(id string, v *version) error {
-	if v.epoch.Load() == w.epoch {
+	seen, begin := v.epoch.Load() == w.epoch, w.t.clock()
+	if seen && (w.t.profile.StableHandles || begin-time.Duration(v.confirmed.Load()) < handleForce) {
 		return nil
 	}
 	o, ok, err := w.describe(v.handle)
 	switch {
+	case err != nil && seen:
+		return nil // the operation itself tells what the matter is
 	case err != nil && !isStranger(err):
 		return err
 	case err != nil || !ok || o.label != id || !bytes.Equal(o.ckaID, v.ckaID):
 		return w.fail("C_GetAttributeValue", pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID))
 	}
 	v.epoch.Store(w.epoch)
+	v.confirmed.Store(int64(begin))
 	return nil
 }
 

@@ -57,6 +57,9 @@ type Profile struct {
 	// Latches: what the module could not read once is gone for it until C_Finalize, see
 	// softhsm.Unreadable.
 	Latches bool
+	// StableHandles: the module gives the handle of an object that is gone to no other
+	// one, unless all sessions were lost.
+	StableHandles bool
 	// BadTag lists return values of C_Decrypt that always mean a wrong tag.
 	BadTag []uint
 	// Unclear lists return values of C_Decrypt that mean a wrong tag or a sick
@@ -96,7 +99,7 @@ func clearCodes() []uint {
 func Profiles() []Profile {
 	unclear := []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_SIGNATURE_INVALID}
 	return []Profile{
-		{Name: softHSM2, IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
+		{Name: softHSM2, IV: IVFromCaller, SessionCopies: true, Lanes: 1, HalfKeys: true, MissesChanges: true, Latches: true, StableHandles: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 16, RunOnHardware: true},
 		{Name: GenericProfile, BadTag: clearCodes(), Unclear: unclear, Sessions: 16},
 		{Name: "cloudhsm", IV: IVWrittenBack, ReadWriteOnly: true, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},
 		{Name: "luna", IV: IVAppended, BadTag: clearCodes(), Unclear: unclear, Sessions: 32},

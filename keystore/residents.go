@@ -214,7 +214,7 @@ func (r *residents) look(w *worker, known map[string]*resident) (map[string]*res
 func (r *residents) lookOnce(w *worker, known map[string]*resident) (map[string]*resident, error) {
 	ids := map[pkcs11.ObjectHandle]string{}
 	for id, o := range known {
-		if o.epoch == w.epoch {
+		if o.epoch == w.epoch && w.t.profile.StableHandles {
 			ids[o.handle] = id
 		}
 	}
