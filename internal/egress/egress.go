@@ -119,6 +119,7 @@ func isPublic(ip netip.Addr) bool {
 func reserved() []netip.Prefix {
 	var list []netip.Prefix
 	for _, s := range []string{
+		"168.63.129.16/32", // no special purpose by RFC: Azure answers a virtual machine there, as others do at link-local ones
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
 		"::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "fec0::/10",
 	} {

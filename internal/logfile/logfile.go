@@ -67,7 +67,9 @@ func (f *File) follow() error {
 	case deleted:
 		return fmt.Errorf("the log file was deleted and cannot be made again: %w", err)
 	}
-	f.again.Store(asked) // the former file takes what comes until then
+	if asked { // the former file takes what comes until then
+		f.again.Store(true)
+	}
 	return nil
 }
 
